@@ -1,0 +1,118 @@
+"""The Lightning callback that queries the pool when training ends."""
+
+from typing import Any
+
+import lightning.pytorch as pl
+from torch import Tensor
+
+from dal.acquisition import Query, Strategy, inputs_of, query, rehearse
+from dal.callbacks.round_log import RoundLog
+from dal.data.datamodule import ActiveDataModule
+from dal.posteriors.deterministic import Deterministic
+from dal.posteriors.posterior import Posterior
+from dal.seeding import generator_for
+
+
+class Acquire(pl.Callback):
+    """Choose n rows of the pool with the model that was just trained, on its device.
+
+    It works in `on_train_end`, the last hook before Lightning moves the model to the CPU, and asks
+    of the module only `forward(x) -> logits`. Label what it chose with `data.label(acquire.indices)`.
+
+    Args:
+        strategy: a function of `dal.strategies`, or one of your own, with its settings bound by
+            `functools.partial`.
+        n: how many rows.
+        posterior: where samples come from; the network itself if None.
+        score: where the strategy's `scores` come from.
+
+    Raises:
+        ValueError: if n is below 1; before training starts, if the strategy cannot run with this
+            posterior or data, or several devices are used.
+    """
+
+    def __init__(
+        self,
+        strategy: Strategy,
+        n: int,
+        posterior: Posterior | None = None,
+        score: Strategy | None = None,
+    ) -> None:
+        if n < 1:
+            raise ValueError(f"query_size must be at least 1, got {n}")
+        self.strategy = strategy
+        self.n = n
+        self.posterior = posterior or Deterministic()
+        self.score = score
+        self.query: Query | None = None
+
+    @property
+    def indices(self) -> Tensor:
+        """[n] long: the dataset rows chosen, in the order of choice.
+
+        Raises:
+            ValueError: before training has ended.
+        """
+        if self.query is None:
+            raise ValueError("nothing is chosen yet: indices exist once trainer.fit has ended")
+        return self.query.indices
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Refuse what cannot work before time is spent on training."""
+        if stage != "fit":
+            return
+        data = _data_of(trainer)
+        if trainer.world_size > 1:
+            raise ValueError(
+                f"the pool is scored by one process, got {trainer.world_size}; use devices=1"
+            )
+        self.check(data)
+        if any(name.endswith("probs") for name in inputs_of(self.strategy)):
+            inputs = next(iter(data.labelled_dataloader()))[0][:4].to(pl_module.device)
+            generator = generator_for(data.seed, "masks")
+            with self.posterior.draw(pl_module, generator) as predict:
+                predict(inputs)
+
+    def check(self, data: ActiveDataModule) -> None:
+        """Raise ValueError if the strategy cannot work with this posterior and data."""
+        rehearse(
+            self.strategy,
+            self.score,
+            samples=self.posterior.samples,
+            num_classes=len(data.data.classes),
+        )
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Score the pool and choose."""
+        self.run(trainer, pl_module, _data_of(trainer))
+
+    def run(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, data: ActiveDataModule
+    ) -> None:
+        """Query the pool with the module as it is."""
+        logs: list[Any] = [log for log in trainer.callbacks if isinstance(log, RoundLog)]
+
+        def on_batch(done: int, total: int) -> None:
+            for log in logs:
+                log.on_pool_batch_end(done, total)
+
+        self.query = query(
+            self.strategy,
+            self.n,
+            model=pl_module,
+            data=data,
+            posterior=self.posterior,
+            score=self.score,
+            context=trainer.precision_plugin.forward_context,
+            on_batch=on_batch,
+        )
+
+
+def _data_of(trainer: pl.Trainer) -> ActiveDataModule:
+    data = getattr(trainer, "datamodule", None)
+    if not isinstance(data, ActiveDataModule):
+        raise ValueError(
+            "Acquire needs the pool: call trainer.fit(model, datamodule=ActiveDataModule(...)), "
+            f"got {type(data).__name__}"
+        )
+    return data

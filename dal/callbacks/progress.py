@@ -1,0 +1,148 @@
+"""What a person sees of a run: moving bars on a terminal, one line per round anywhere."""
+
+from typing import Any
+
+import lightning.pytorch as pl
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+
+from dal.callbacks.round_log import Record, RoundLog, Run
+
+
+class ProgressLog(RoundLog):
+    """Bars for rounds, training steps and pool rows, then a table and where the files are.
+
+    Args:
+        title: printed first, and before each line where several runs share a terminal.
+        prefix: put the title before every line.
+        console: where to print; standard output if None.
+    """
+
+    def __init__(
+        self, title: str = "", *, prefix: bool = False, console: Console | None = None
+    ) -> None:
+        self.title = title
+        self.prefix = f"{title}  " if prefix else ""
+        self.console = console or Console(highlight=False, soft_wrap=True)
+        self.bars: Progress | None = None
+        self.tasks: dict[str, TaskID] = {}
+
+    def on_run_start(self, run: Run) -> None:
+        """Say what is about to run, and show the bars on a terminal."""
+        data = run.data
+        state = f"{data.n_labelled} labelled, {data.pool.n_unlabelled} in the pool"
+        if data.labels_used != data.n_labelled:
+            state += f", {len(data.pool.held_out)} for validation"
+        plan = f"{run.rounds} rounds of {run.query_size}"
+        self._print(f"[bold]{self.title or run.strategy}[/]  {state}; {plan}", plain=True)
+        if run.records and not run.records[-1]["acquired"]:
+            self._print("already complete, nothing to do")
+        elif run.records:
+            self._print(f"continuing after round {run.records[-1]['round']}")
+        if self.console.is_terminal and not self.prefix:
+            self.bars = Progress(
+                TextColumn("{task.description:<8}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TimeRemainingColumn(),
+                console=self.console,
+                transient=True,
+            )
+            self.bars.start()
+            total = run.rounds + 1
+            self.tasks["rounds"] = self.bars.add_task(
+                "rounds", total=total, completed=len(run.records)
+            )
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Show the steps of this round."""
+        self._show("training", int(trainer.estimated_stepping_batches))
+
+    def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
+        """Count a step."""
+        if self.bars and "training" in self.tasks:
+            self.bars.update(self.tasks["training"], completed=trainer.global_step)
+
+    def on_pool_batch_end(self, done: int, total: int) -> None:
+        """Count rows of the pool."""
+        if self.bars:
+            if "pool" not in self.tasks:
+                self._show("pool", total)
+            self.bars.update(self.tasks["pool"], completed=done)
+
+    def on_round_end(self, run: Run, record: Record) -> None:
+        """Print the round's line."""
+        for name in ("training", "pool"):
+            self._hide(name)
+        if self.bars:
+            self.bars.update(self.tasks["rounds"], completed=len(run.records))
+        accuracy = record.get("test/accuracy")
+        self._print(
+            f"round {record['round']:>3}  {record['n_labelled']:>6} labels  "
+            + (f"accuracy {accuracy:.3f}  " if accuracy is not None else "")
+            + f"train {record['train_seconds']:.1f} s  query {record['acquisition_seconds']:.1f} s"
+        )
+
+    def on_run_end(self, run: Run) -> None:
+        """Print the table of the run and the paths a person wants next."""
+        self._stop()
+        if not self.prefix:
+            self.console.print(_table(run))
+        if run.directory is not None:
+            self._print(f"run    {run.directory}")
+            if (run.directory / "curve.png").exists():
+                self._print(f"curve  {run.directory / 'curve.png'}")
+
+    def close(self) -> None:
+        """Give the terminal back."""
+        self._stop()
+
+    def _print(self, line: str, *, plain: bool = False) -> None:
+        self.console.print(line if plain else f"{self.prefix}{line}", markup=plain)
+
+    def _show(self, name: str, total: int) -> None:
+        self._hide(name)
+        if self.bars:
+            self.tasks[name] = self.bars.add_task(name, total=total)
+
+    def _hide(self, name: str) -> None:
+        if self.bars and name in self.tasks:
+            self.bars.remove_task(self.tasks.pop(name))
+
+    def _stop(self) -> None:
+        if self.bars:
+            self.bars.stop()
+            self.bars = None
+
+
+def _table(run: Run) -> Table:
+    table = Table(box=None, header_style="bold")
+    columns = {
+        "round": ("round", "{:d}"),
+        "labels": ("labels_used", "{:d}"),
+        "accuracy": ("test/accuracy", "{:.3f}"),
+        "NLL": ("test/nll", "{:.3f}"),
+        "ECE": ("test/ece", "{:.3f}"),
+        "train s": ("train_seconds", "{:.2f}"),
+        "query s": ("acquisition_seconds", "{:.2f}"),
+        "peak MiB": ("peak_memory_bytes", "{:.0f}"),
+    }
+    for title in columns:
+        table.add_column(title, justify="right")
+    for record in run.records:
+        cells = []
+        for key, form in columns.values():
+            value = record.get(key)
+            if value is not None and key == "peak_memory_bytes":
+                value /= 2**20
+            cells.append("" if value is None else form.format(value))
+        table.add_row(*cells)
+    return table

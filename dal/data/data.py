@@ -1,0 +1,191 @@
+"""What a dataset factory returns: a train and a test set, class names and transforms."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+Transform = Callable[[Tensor], Tensor]
+
+
+class Rows(Protocol):
+    """A labelled dataset that can be read by rows.
+
+    `dataset[[3, 1]]` gives a batch of raw inputs [2, ...] (uint8 images or floats), without
+    labels; `targets` [N] long holds the labels, for oracles and evaluation.
+    """
+
+    targets: Tensor
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, indices: Sequence[int]) -> Tensor: ...
+
+
+class TensorRows:
+    """Rows held in memory.
+
+    Args:
+        inputs: [N, ...]; uint8 images as [N, channels, height, width], or floats.
+        targets: [N]; class numbers.
+
+    Raises:
+        ValueError: if there is not one whole-number target per input.
+    """
+
+    def __init__(self, inputs: Tensor, targets: Tensor) -> None:
+        if len(inputs) != len(targets) or targets.dim() != 1:
+            raise ValueError(
+                f"each input needs one target: got {len(inputs)} inputs and targets of shape "
+                f"{list(targets.shape)}"
+            )
+        if targets.is_floating_point() or (len(targets) and int(targets.min()) < 0):
+            raise ValueError("targets must be class numbers from 0 up (whole, not negative)")
+        self.inputs = inputs
+        self.targets = targets.long()
+
+    def __len__(self) -> int:
+        return len(self.inputs)
+
+    def __getitem__(self, indices: Sequence[int]) -> Tensor:
+        return self.inputs[torch.as_tensor(indices, dtype=torch.long)]
+
+
+class ItemRows:
+    """Any map-style torch dataset whose items are (input, target).
+
+    Args:
+        dataset: its inputs must be tensors of one shape, without augmentation.
+        targets: [N]; taken from `dataset.targets` if None, else read item by item, once.
+    """
+
+    def __init__(self, dataset: Any, targets: Tensor | None = None) -> None:
+        if targets is None:
+            known = getattr(dataset, "targets", None)
+            targets = torch.as_tensor(
+                known if known is not None else [int(dataset[row][1]) for row in range(len(dataset))]
+            )
+        self.dataset = dataset
+        self.targets = targets.long()
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+    def __getitem__(self, indices: Sequence[int]) -> Tensor:
+        return torch.stack([self.dataset[int(index)][0] for index in indices])
+
+
+@dataclass(frozen=True)
+class Normalise:
+    """Raw inputs to what the network takes: (x / scale - mean) / std per channel, in float32.
+
+    Args:
+        scale: the raw value that stands for 1, 255 for uint8 images.
+        mean: per channel, after scaling.
+        std: per channel, after scaling.
+    """
+
+    scale: float = 1.0
+    mean: tuple[float, ...] = (0.0,)
+    std: tuple[float, ...] = (1.0,)
+
+    def __call__(self, inputs: Tensor) -> Tensor:
+        """Normalise a batch [B, channels, ...]."""
+        shape = (1, -1) + (1,) * (inputs.dim() - 2)
+        mean = torch.tensor(self.mean).mul(self.scale).view(shape)
+        std = torch.tensor(self.std).mul(self.scale).view(shape)
+        return inputs.float().sub(mean).div_(std)
+
+
+@dataclass(frozen=True)
+class Data:
+    """A dataset ready for active learning.
+
+    Args:
+        train: the rows that may be bought; pool, labelled set and validation set come from it.
+        test: the rows that every round is judged on.
+        classes: names of the classes, at least two.
+        normalise: raw batch -> network input, for every view.
+        augment: one raw image [channels, height, width] -> another; training only.
+
+    Raises:
+        ValueError: if there are fewer than two classes, no rows, or a target outside them.
+    """
+
+    train: Rows
+    test: Rows
+    classes: tuple[str, ...]
+    normalise: Transform
+    augment: Transform | None = None
+
+    def __post_init__(self) -> None:
+        if not len(self.train) or not len(self.test):
+            raise ValueError(
+                f"a dataset needs train and test rows, got {len(self.train)} and {len(self.test)}"
+            )
+        for name, rows in (("train", self.train), ("test", self.test)):
+            top = int(rows.targets.max())
+            if top >= len(self.classes):
+                raise ValueError(f"{name} target {top} is outside the {len(self.classes)} classes")
+        seen = len(self.train.targets.unique())
+        if len(self.classes) < 2 or seen < 2:
+            raise ValueError(f"a dataset needs at least 2 classes to tell apart, got {seen}")
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Shape of one network input, without the batch."""
+        return tuple(self.normalise(self.train[[0]]).shape[1:])
+
+    def thumbnail(self, index: int) -> Tensor | None:
+        """Image of a train row as uint8 [channels, height, width], or None if it is no image."""
+        raw = self.train[[index]][0]
+        if raw.dim() != 3 or raw.shape[0] not in (1, 3):
+            return None
+        scale = self.normalise.scale if isinstance(self.normalise, Normalise) else 255.0
+        return (raw.float() * (255.0 / scale)).clamp(0, 255).to(torch.uint8)
+
+
+def stratified_split(targets: Tensor, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Split rows so that n of them have the class shares of the whole, as nearly as can be.
+
+    Args:
+        targets: [N]; class numbers.
+        n: size of the second part, between 0 and N.
+        generator: on the CPU.
+
+    Returns:
+        [N - n] and [n] long indices, each ascending.
+
+    >>> keep, held = stratified_split(torch.tensor([0, 0, 0, 0, 1, 1]), 3, torch.Generator())
+    >>> torch.tensor([0, 0, 0, 0, 1, 1])[held].tolist()
+    [0, 0, 1]
+    """
+    if not 0 <= n <= len(targets):
+        raise ValueError(f"the split must lie between 0 and {len(targets)} rows, got {n}")
+    order = torch.randperm(len(targets), generator=generator)
+    order = order[targets[order].argsort(stable=True)]  # by class, random within
+    picks = torch.arange(n, dtype=torch.float64).add_(0.5).mul_(len(targets) / max(n, 1)).long()
+    held = torch.zeros(len(targets), dtype=torch.bool)
+    held[order[picks]] = True
+    return (~held).nonzero().squeeze(1), held.nonzero().squeeze(1)
+
+
+def channel_statistics(images: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and population standard deviation per channel of uint8 images, on a scale of 0 to 1.
+
+    Args:
+        images: [N, channels, height, width] uint8; counted exactly, without a float copy.
+
+    >>> channel_statistics(torch.tensor([[[[0, 255]]]], dtype=torch.uint8))
+    ((0.5,), (0.5,))
+    """
+    levels = torch.arange(256, dtype=torch.float64) / 255
+    means, stds = [], []
+    for channel in images.unbind(1):
+        share = torch.bincount(channel.reshape(-1), minlength=256).double() / channel.numel()
+        mean = float((share * levels).sum())
+        means.append(mean)
+        stds.append(float((share * (levels - mean).square()).sum().sqrt()) or 1.0)
+    return tuple(means), tuple(stds)

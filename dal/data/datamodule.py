@@ -1,0 +1,227 @@
+"""The data module that splits a dataset into labelled rows, pool, validation and test set."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal
+
+import lightning.pytorch as pl
+import torch
+from torch import Tensor
+from torch.utils.data import BatchSampler, DataLoader, Dataset, RandomSampler, SequentialSampler
+
+from dal.data.data import Data, Rows, Transform
+from dal.oracles.dataset import DatasetOracle, Oracle
+from dal.pool import LabelledPool
+from dal.seeding import generator_for
+
+Start = Literal["random", "balanced"] | Sequence[int]
+
+
+class ActiveDataModule(pl.LightningDataModule):
+    """Train, pool, labelled, validation and test loaders over one `LabelledPool`.
+
+    Batches are float network inputs. Only the train view is augmented; the pool view carries no
+    labels at all. Training labels are those the oracle gave.
+
+    Args:
+        data: the dataset.
+        oracle: makes the source of labels from the dataset.
+        initial: how the first labels are chosen: at random, balanced over the classes, or these
+            dataset indices.
+        initial_size: how many of them; not used where indices are given.
+        val_size: rows held out at random for validation before the first round. They are labelled
+            too: `labels_used` counts them.
+        batch_size: rows of a training batch.
+        eval_batch_size: rows of a batch without gradients.
+        steps: batches per epoch, drawn with replacement from the labelled rows, so that a round
+            trains as long however many there are. None: an epoch is one shuffled pass.
+        pool_subset: deal only this many random candidates each round.
+        num_workers: loader processes, for datasets that are decoded when read.
+        seed: the splits, the start and all batches follow from it.
+
+    Raises:
+        ValueError: if a size is negative or larger than the dataset, naming it.
+    """
+
+    def __init__(
+        self,
+        data: Data,
+        oracle: Callable[[Data], Oracle] = DatasetOracle,
+        *,
+        initial: Start = "random",
+        initial_size: int = 20,
+        val_size: int = 0,
+        batch_size: int = 64,
+        eval_batch_size: int = 512,
+        steps: int | None = None,
+        pool_subset: int | None = None,
+        num_workers: int = 0,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        for name, size in (("batch_size", batch_size), ("eval_batch_size", eval_batch_size)):
+            if size < 1:
+                raise ValueError(f"{name} must be at least 1, got {size}")
+        for name, optional in (("steps", steps), ("pool_subset", pool_subset)):
+            if optional is not None and optional < 1:
+                raise ValueError(f"{name} must be at least 1 or null, got {optional}")
+        self.data = data
+        self.oracle = oracle(data)
+        self.batch_size = batch_size
+        self.eval_batch_size = eval_batch_size
+        self.steps = steps
+        self.pool_subset = pool_subset
+        self.num_workers = num_workers
+        self.seed = seed
+        rows = len(data.train)
+        if not 0 <= val_size < rows:
+            raise ValueError(f"val_size must lie between 0 and {rows - 1}, got {val_size}")
+        split = torch.randperm(rows, generator=generator_for(seed, "split"))
+        self.pool = LabelledPool(rows, held_out=split[:val_size].sort().values)
+        start = self._start(initial, initial_size)
+        self.pool.label(start, self.oracle(start), self.oracle.name)
+
+    @property
+    def round(self) -> int:
+        """Number of purchases made after the start."""
+        return self.pool.round
+
+    @property
+    def n_labelled(self) -> int:
+        """Number of rows that a model trains on now."""
+        return self.pool.n_labelled
+
+    @property
+    def labels_used(self) -> int:
+        """Number of labels paid for, the validation set included."""
+        return self.pool.n_labelled + len(self.pool.held_out)
+
+    def label(self, indices: Sequence[int] | Tensor) -> Tensor:
+        """Ask the oracle for labels and move the rows from the pool to the labelled set.
+
+        Args:
+            indices: [n]; dataset rows, in the order of choice.
+
+        Returns:
+            [n] long: the labels.
+
+        Raises:
+            ValueError: if an index is out of range, given twice, labelled or held out. Nothing
+                is asked or changed then.
+        """
+        self.pool.check(indices)
+        labels = self.oracle(torch.as_tensor(indices, dtype=torch.long))
+        self.pool.label(indices, labels, self.oracle.name)
+        return labels
+
+    def deal(self) -> Tensor:
+        """Shuffle this round's candidates; `pool_dataloader` and positions follow that order."""
+        return self.pool.deal(generator_for(self.seed, "pool", self.round), self.pool_subset)
+
+    def train_dataloader(self) -> DataLoader[Any]:
+        """Labelled rows with the oracle's labels, shuffled and augmented."""
+        rows = self.pool.n_labelled
+        if rows == 0:
+            raise ValueError("training needs at least 1 labelled row, got 0; see initial_size")
+        generator = generator_for(self.seed, "batches", self.round)
+        view = _View(self.data, self.pool.labelled, self.pool.labels, self.data.augment)
+        if self.steps is None:
+            sampler = RandomSampler(view, generator=generator)
+        else:
+            draws = self.steps * self.batch_size
+            sampler = RandomSampler(view, replacement=True, num_samples=draws, generator=generator)
+        batches = BatchSampler(sampler, self.batch_size, drop_last=False)
+        return self._loader(view, batches)
+
+    def labelled_dataloader(self) -> DataLoader[Any]:
+        """Labelled rows with their labels, in the order they were bought, not augmented."""
+        return self._sequential(_View(self.data, self.pool.labelled, self.pool.labels))
+
+    def pool_dataloader(self) -> DataLoader[Any]:
+        """Inputs of the dealt candidates, in their dealt order; no labels, not augmented."""
+        return self._sequential(_View(self.data, self.pool.dealt))
+
+    def val_dataloader(self) -> DataLoader[Any] | list[Any]:
+        """Validation rows with the dataset's labels, or nothing if `val_size` is 0."""
+        held = self.pool.held_out
+        if not len(held):
+            return []
+        return self._sequential(_View(self.data, held, self.data.train.targets[held]))
+
+    def test_dataloader(self) -> DataLoader[Any]:
+        """Test rows with the dataset's labels."""
+        rows = torch.arange(len(self.data.test))
+        return self._sequential(_View(self.data, rows, self.data.test.targets, test=True))
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the state of the pool; the rest follows from the arguments."""
+        return self.pool.state_dict()
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Restore the pool from `state_dict()`."""
+        self.pool.load_state_dict(state_dict)
+
+    def _start(self, initial: Start, size: int) -> Tensor:
+        free = self.pool.unlabelled
+        if not isinstance(initial, str):
+            return self.pool.check(initial)
+        if not 0 <= size <= len(free):
+            raise ValueError(
+                f"initial_size must lie between 0 and the {len(free)} rows that may be bought, "
+                f"got {size}"
+            )
+        generator = generator_for(self.seed, "initial")
+        order = free[torch.randperm(len(free), generator=generator)]
+        if initial == "random":
+            return order[:size]
+        if initial != "balanced":
+            raise ValueError(
+                f"initial must be random, balanced or a list of dataset indices, got {initial!r}"
+            )
+        targets = self.data.train.targets[order]
+        rank = torch.empty_like(order)  # how many rows of its class come before each
+        for number in targets.unique():
+            members = (targets == number).nonzero().squeeze(1)
+            rank[members] = torch.arange(len(members))
+        return order[rank.argsort(stable=True)[:size]]
+
+    def _sequential(self, view: "_View") -> DataLoader[Any]:
+        batches = BatchSampler(SequentialSampler(view), self.eval_batch_size, drop_last=False)
+        return self._loader(view, batches)
+
+    def _loader(self, view: "_View", batches: BatchSampler) -> DataLoader[Any]:
+        return DataLoader(
+            view,
+            sampler=batches,  # one index list an item: rows are read by the batch
+            batch_size=None,
+            num_workers=self.num_workers,
+            generator=generator_for(self.seed, "batches", self.round),  # not the global one
+        )
+
+
+class _View(Dataset[Any]):
+    """Batches of some rows under one transform: inputs, or (inputs, labels)."""
+
+    def __init__(
+        self,
+        data: Data,
+        indices: Tensor,
+        labels: Tensor | None = None,
+        augment: Transform | None = None,
+        *,
+        test: bool = False,
+    ) -> None:
+        self.rows: Rows = data.test if test else data.train
+        self.normalise = data.normalise
+        self.indices = indices
+        self.labels = labels
+        self.augment = augment
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, positions: list[int]) -> Tensor | tuple[Tensor, Tensor]:
+        inputs = self.rows[self.indices[positions].tolist()]
+        if self.augment is not None:
+            inputs = torch.stack([self.augment(image) for image in inputs])
+        batch = self.normalise(inputs)
+        return batch if self.labels is None else (batch, self.labels[positions])

@@ -1,0 +1,144 @@
+"""Any folder of class folders of images."""
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import repeat
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from dal.data.data import Data, Normalise, TensorRows, channel_statistics, stratified_split
+from dal.data.torchvision_sets import crop_and_flip
+
+SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
+SAMPLE = 10_000  # images that the channel statistics are taken from
+BLOCK = 512  # images decoded at a time
+
+
+def image_folder(
+    root: str | Path,
+    size: int = 32,
+    test_share: float = 0.2,
+    split_seed: int = 0,
+    augment: bool = False,
+    memory_gb: float = 4.0,
+) -> Data:
+    """Read `root/train/<class>/*` and `root/test/<class>/*`, or split `root/<class>/*`.
+
+    Images are turned to RGB, their short side scaled to `size` and the centre cut out. A set that
+    fits in `memory_gb` is decoded once and held as uint8; a larger one is decoded when read.
+
+    Args:
+        root: the folder.
+        size: side of the square images, in pixels.
+        test_share: stratified share held out for testing where there is no test folder.
+        split_seed: fixes that split.
+        augment: random crops and horizontal flips in training.
+        memory_gb: how much may be held in memory, in GiB.
+
+    Raises:
+        FileNotFoundError: if the folder or its class folders are missing.
+        ValueError: if an image cannot be decoded, naming the file, or the classes differ.
+    """
+    root = Path(root)
+    if not root.is_dir():
+        raise FileNotFoundError(f"dataset.root: no folder {root.absolute()}")
+    if (root / "train").is_dir() and (root / "test").is_dir():
+        classes, train_files, train_targets = _scan(root / "train")
+        test_classes, test_files, test_targets = _scan(root / "test")
+        if not set(test_classes) <= set(classes):
+            unknown = sorted(set(test_classes) - set(classes))
+            raise ValueError(f"{root / 'test'} has classes that train lacks: {unknown[:5]}")
+        lookup = torch.tensor([classes.index(name) for name in test_classes])
+        test_targets = lookup[test_targets]
+    else:
+        classes, files, targets = _scan(root)
+        if not 0 < test_share < 1:
+            raise ValueError(f"test_share must lie between 0 and 1, got {test_share}")
+        generator = torch.Generator().manual_seed(split_seed)
+        keep, held = stratified_split(targets, round(test_share * len(files)), generator)
+        train_files, test_files = ([files[i] for i in part] for part in (keep, held))
+        train_targets, test_targets = targets[keep], targets[held]
+
+    total = (len(train_files) + len(test_files)) * 3 * size * size
+    train: TensorRows | FileRows = FileRows(train_files, train_targets, size)
+    test: TensorRows | FileRows = FileRows(test_files, test_targets, size)
+    if total <= memory_gb * 2**30:
+        train, test = (TensorRows(rows.decode_all(), rows.targets) for rows in (train, test))
+    sample = torch.linspace(0, len(train) - 1, min(len(train), SAMPLE)).long().tolist()
+    return Data(
+        train=train,
+        test=test,
+        classes=tuple(classes),
+        normalise=Normalise(255.0, *channel_statistics(train[sample])),
+        augment=crop_and_flip(size) if augment else None,
+    )
+
+
+class FileRows:
+    """Images that are decoded when they are read.
+
+    Args:
+        files: one image file per row.
+        targets: [N]; class numbers.
+        size: side of the square images, in pixels.
+    """
+
+    def __init__(self, files: Sequence[Path], targets: Tensor, size: int) -> None:
+        self.files = list(files)
+        self.targets = targets.long()
+        self.size = size
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __getitem__(self, indices: Sequence[int]) -> Tensor:
+        return torch.stack([decode(self.files[index], self.size) for index in indices])
+
+    def decode_all(self) -> Tensor:
+        """Decode every image into one uint8 tensor [N, 3, size, size], with a progress bar."""
+        from rich.progress import track
+
+        images = torch.empty(len(self), 3, self.size, self.size, dtype=torch.uint8)
+        blocks = range(0, len(self), BLOCK)
+        with ThreadPoolExecutor() as threads:
+            for start in track(blocks, "reading images", transient=True):
+                files = self.files[start : start + BLOCK]
+                for row, image in enumerate(threads.map(decode, files, repeat(self.size)), start):
+                    images[row] = image
+        return images
+
+
+def decode(file: Path, size: int) -> Tensor:
+    """Read one image as uint8 RGB [3, size, size].
+
+    Raises:
+        ValueError: if the file is not a readable image, naming it.
+    """
+    import numpy as np
+    from PIL import Image, ImageOps
+
+    try:
+        with Image.open(file) as image:
+            square = ImageOps.fit(image.convert("RGB"), (size, size), Image.Resampling.BILINEAR)
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise ValueError(f"cannot decode the image {file}: {error}; repair or remove it") from error
+    return torch.from_numpy(np.array(square)).permute(2, 0, 1)
+
+
+def _scan(folder: Path) -> tuple[list[str], list[Path], Tensor]:
+    classes = sorted(entry.name for entry in folder.iterdir() if entry.is_dir())
+    if not classes:
+        raise FileNotFoundError(f"{folder.absolute()} must hold one folder per class, got none")
+    files: list[Path] = []
+    targets: list[int] = []
+    for number, name in enumerate(classes):
+        found = sorted(
+            file for file in (folder / name).rglob("*") if file.suffix.lower() in SUFFIXES
+        )
+        if not found:
+            raise FileNotFoundError(f"the class folder {folder / name} holds no image")
+        files += found
+        targets += [number] * len(found)
+    return classes, files, torch.tensor(targets)

@@ -1,0 +1,1 @@
+"""Pure tensor functions: information, geometry, gradients, ranking, checks."""

@@ -1,0 +1,40 @@
+"""Checks at the public door of the maths ring: a rule, then what came instead."""
+
+from torch import Tensor
+
+
+def check_n(n: int, size: int) -> None:
+    """Raise ValueError unless 0 <= n <= size."""
+    if not 0 <= n <= size:
+        raise ValueError(f"n must lie between 0 and the pool size {size}, got {n}")
+
+
+def check_tensor(name: str, value: Tensor, *shape: str) -> None:
+    """Raise ValueError unless `value` has one dimension per name in `shape` and holds no NaN.
+
+    NaN is refused, never repaired: topk, argmax and argsort all rank it first, so that a
+    diverged model would choose the query. Infinities are legal (log 0 = -inf).
+    """
+    if value.dim() != len(shape):
+        raise ValueError(f"{name} must have the shape [{', '.join(shape)}], got {list(value.shape)}")
+    if not value.is_floating_point():
+        raise ValueError(f"{name} must be floating point, got {value.dtype}")
+    if value.isnan().any():
+        raise ValueError(f"{name} must not hold NaN, got {int(value.isnan().sum())} of them")
+
+
+def check_samples(log_probs: Tensor, strategy: str) -> None:
+    """Raise ValueError unless `log_probs` [N, K, C] holds at least two posterior samples."""
+    check_tensor("log_probs", log_probs, "N", "K", "C")
+    if log_probs.shape[1] < 2:
+        raise ValueError(
+            f"{strategy} measures disagreement and needs K >= 2 posterior samples, "
+            f"got K = {log_probs.shape[1]}; use posterior=mc_dropout with posterior.samples=20"
+        )
+
+
+def check_probs(probs: Tensor) -> None:
+    """Raise ValueError unless `probs` is [N, C] with at least two classes."""
+    check_tensor("probs", probs, "N", "C")
+    if probs.shape[1] < 2:
+        raise ValueError(f"probs must cover at least 2 classes, got C = {probs.shape[1]}")

@@ -1,0 +1,111 @@
+"""Distances and greedy covers in feature space.
+
+N points, M centres, D features. Distances are squared Euclidean and clamped at 0: the expanded
+form |x|² + |c|² - 2<x, c> can fall a little below it.
+"""
+
+import torch
+from torch import Tensor
+
+from dal.functional.ranking import draw_proportional
+
+ROWS, CENTRES = 4096, 256  # a tile of 4 MiB in float32
+
+
+def nearest_squared_distance(points: Tensor, centres: Tensor) -> Tensor:
+    """Squared distance of each point to the nearest of the centres.
+
+    Time O(N M D); peak memory one tile beyond the result.
+
+    Args:
+        points: [N, D].
+        centres: [M, D].
+
+    Returns:
+        [N]; +inf where there is no centre.
+
+    >>> nearest_squared_distance(torch.tensor([[0.0], [5.0]]), torch.tensor([[1.0], [9.0]]))
+    tensor([ 1., 16.])
+    """
+    nearest = points.new_full((len(points),), torch.inf)  # [N]
+    for start in range(0, len(points), ROWS):
+        rows = points[start : start + ROWS]
+        norms = rows.square().sum(1, keepdim=True)
+        for block in centres.split(CENTRES):
+            tile = torch.addmm(block.square().sum(1), rows, block.T, alpha=-2)  # [rows, block]
+            best = tile.amin(1, keepdim=True).add_(norms).clamp_min_(0).squeeze(1)
+            nearest[start : start + ROWS] = torch.minimum(nearest[start : start + ROWS], best)
+    return nearest
+
+
+def k_center_greedy(points: Tensor, centres: Tensor, n: int) -> Tensor:
+    """Add n points one by one, each the farthest from all centres so far.
+
+    Within twice the optimal covering radius (Gonzalez, 1985). Without centres the first point
+    is the one nearest to the mean. Ties go to the lowest position. Time O(N (M + n) D); memory
+    one centred copy of the inputs and O(N).
+
+    Args:
+        points: [N, D].
+        centres: [M, D]; M may be 0.
+        n: how many, at most N.
+
+    Returns:
+        [n] long, in the order of choice.
+
+    >>> pool = torch.tensor([[0.0], [1.2], [2.5], [10.0]])
+    >>> k_center_greedy(pool, torch.tensor([[0.5]]), 4)
+    tensor([3, 2, 1, 0])
+    """
+    chosen = torch.empty(n, dtype=torch.long, device=points.device)
+    if n == 0:
+        return chosen
+    mean = points.mean(0)  # far from the origin the expanded distance cancels in float32
+    points, centres = points - mean, centres - mean
+    norms = points.square().sum(1)  # [N]
+    distance = nearest_squared_distance(points, centres) if len(centres) else -norms
+    for step in range(n):
+        position = distance.argmax()
+        chosen[step] = position
+        to_new = (norms + norms[position] - 2 * (points @ points[position])).clamp_min_(0)
+        if step == 0 and len(centres) == 0:
+            distance = to_new
+        else:
+            distance = torch.minimum(distance, to_new)
+        distance[position] = -torch.inf  # 0 would pick coinciding points again
+    return chosen
+
+
+def kmeans_plus_plus(left: Tensor, right: Tensor, n: int, generator: torch.Generator) -> Tensor:
+    """Choose n rows of the product g_i = left_i ⊗ right_i by k-means++ seeding.
+
+    The first row is the one of largest norm, each later one is drawn with probability
+    proportional to its squared distance to the nearest row chosen (Arthur and Vassilvitskii,
+    SODA 2007). Distances come from the factors, as <g_i, g_j> = <left_i, left_j><right_i, right_j>.
+    Time O(n N (C + D)), memory O(N).
+
+    Args:
+        left: [N, C]; the small factor.
+        right: [N, D]; the large factor.
+        n: how many, at most N.
+        generator: on the tensors' device.
+
+    Returns:
+        [n] long, distinct, in the order of choice.
+    """
+    chosen = torch.empty(n, dtype=torch.long, device=right.device)
+    if n == 0:
+        return chosen
+    norms = left.square().sum(1) * right.square().sum(1)  # [N]
+    free = torch.ones_like(norms, dtype=torch.bool)
+    distance = torch.full_like(norms, torch.inf)
+    for step in range(n):
+        if step == 0:
+            position = int(norms.argmax())
+        else:
+            position = draw_proportional(distance, free, generator)
+        chosen[step] = position
+        free[position] = False
+        inner = (left @ left[position]) * (right @ right[position])  # [N]
+        distance = torch.minimum(distance, (norms + norms[position] - 2 * inner).clamp_min_(0))
+    return chosen

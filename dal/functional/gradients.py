@@ -1,0 +1,26 @@
+"""Last-layer gradients in closed form, kept as factors.
+
+The cross-entropy gradient of a linear last layer at label y is (p - e_y) ⊗ h. Two factors of
+size C and D hold it; the product of size C·D is never built.
+"""
+
+import torch
+from torch import Tensor
+
+
+def hypothesised_error(probs: Tensor) -> Tensor:
+    """p - e_ŷ with ŷ = argmax p: the error of the prediction, were it the label.
+
+    Ash, Zhang, Krishnamurthy, Langford and Agarwal (BADGE), ICLR 2020.
+
+    Args:
+        probs: [N, C].
+
+    Returns:
+        [N, C]; rows sum to 0.
+
+    >>> hypothesised_error(torch.tensor([[0.6, 0.3, 0.1]]))
+    tensor([[-0.4000,  0.3000,  0.1000]])
+    """
+    error = probs.clone()
+    return error.scatter_add_(-1, probs.argmax(-1, keepdim=True), -torch.ones_like(probs[..., :1]))

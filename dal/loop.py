@@ -1,0 +1,253 @@
+"""The experiment: train, query, test, buy labels, and again."""
+
+import logging
+import resource
+import sys
+import time
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from lightning.fabric.utilities.warnings import PossibleUserWarning
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
+from torch import Tensor
+
+from dal.acquisition import Strategy, name_of
+from dal.callbacks.acquire import Acquire
+from dal.callbacks.round_log import Record, RoundLog, Run
+from dal.data.datamodule import ActiveDataModule
+from dal.models.weights import cold
+from dal.posteriors.posterior import Posterior
+from dal.run_directory import RunDirectory
+from dal.seeding import global_seed
+
+StartWeights = Callable[[pl.LightningModule, Mapping[str, Tensor]], None]
+
+PLAIN_TRAINER = partial(
+    pl.Trainer,
+    logger=False,
+    enable_checkpointing=False,
+    enable_progress_bar=False,
+    enable_model_summary=False,
+)
+
+
+def run_rounds(
+    data: ActiveDataModule,
+    *,
+    model: Callable[[], pl.LightningModule],
+    strategy: Strategy,
+    rounds: int,
+    query_size: int,
+    posterior: Posterior | None = None,
+    score: Strategy | None = None,
+    trainer: Callable[..., pl.Trainer] = PLAIN_TRAINER,
+    epochs: int = 1,
+    weights: StartWeights = cold,
+    directory: str | Path | None = None,
+    config: Mapping[str, Any] | None = None,
+    logs: Sequence[RoundLog] = (),
+) -> list[Record]:
+    """Make `rounds` purchases of `query_size` labels, training a fresh model before each.
+
+    There are `rounds` + 1 trainings and records; the last buys nothing. The run ends early when
+    the pool is empty. Each round has a new module, Trainer and `Acquire`, and draws all it needs
+    from (data.seed, purpose, round): with equal seeds every strategy starts from the same labels
+    and weights, and a run continued from `directory` ends like one that was not interrupted.
+
+    Args:
+        data: labelled rows, pool and test set; what is bought is labelled in it.
+        model: makes the LightningModule, with new weights.
+        strategy: what chooses, see `dal.callbacks.acquire.Acquire`.
+        rounds: number of purchases, at least 0.
+        query_size: labels per purchase.
+        posterior: where samples come from; the network itself if None.
+        score: where the strategy's `scores` come from.
+        trainer: makes the Trainer, given `max_epochs`, `callbacks` and `default_root_dir`.
+        epochs: passes over `data.train_dataloader()` per round.
+        weights: changes the new weights in place, given the last round's state.
+        directory: where the run is kept, and continued if it was begun; None keeps nothing.
+        config: plain settings that `directory` keeps; a run of others is not continued there.
+        logs: what watches.
+
+    Returns:
+        One record per round, see the README.
+
+    Raises:
+        ValueError: for arguments out of range, a diverged model, or a strategy that cannot run.
+    """
+    if rounds < 0:
+        raise ValueError(f"rounds must be at least 0, got {rounds}")
+    if epochs < 1:
+        raise ValueError(f"epochs must be at least 1, got {epochs}")
+    if data.pool_subset is not None and data.pool_subset < query_size:
+        raise ValueError(f"pool_subset {data.pool_subset} is below query_size {query_size}")
+    make_query = partial(Acquire, strategy, posterior=posterior, score=score)
+    make_query(n=query_size).check(data)
+    with _quiet_lightning():
+        _check_trainer(trainer)
+
+    kept = RunDirectory(directory) if directory is not None else None
+    records = kept.records() if kept else []
+    if kept:
+        kept.claim(config or {}, begun=bool(records))
+        kept.restore_pool(data, records)
+    run = Run(
+        data, name_of(strategy), rounds, query_size, kept.path if kept else None, records
+    )
+    with ExitStack() as stack:
+        stack.enter_context(_quiet_lightning())
+        for log in logs:
+            stack.callback(log.close)
+        for log in logs:
+            log.on_run_start(run)
+        previous = kept.load_weights(len(records) - 1) if kept and records else None
+        while not records or records[-1]["acquired"]:
+            number = len(records)
+            n = min(query_size, data.pool.n_unlabelled) if number < rounds else 0
+            acquire = make_query(n=n) if n else None
+            record, module = _round(
+                data, model, trainer, acquire, epochs, weights, previous, kept, logs
+            )
+            previous = {name: value.cpu() for name, value in module.state_dict().items()}
+            if kept:
+                kept.save_weights(number, previous)
+                kept.append(record)
+                kept.save_pool(data)
+                kept.forget_weights(number - 1)
+            records.append(record)
+            for log in logs:
+                log.on_round_end(run, record)
+        for log in logs:
+            log.on_run_end(run)
+    return records
+
+
+def _round(
+    data: ActiveDataModule,
+    model: Callable[[], pl.LightningModule],
+    make_trainer: Callable[..., pl.Trainer],
+    acquire: Acquire | None,
+    epochs: int,
+    weights: StartWeights,
+    previous: Mapping[str, Tensor] | None,
+    kept: RunDirectory | None,
+    logs: Sequence[RoundLog],
+) -> tuple[Record, pl.LightningModule]:
+    """Train, query, test, label."""
+    number = data.round
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
+    with global_seed(data.seed, "weights", number):
+        module = model()
+        if previous is not None:
+            weights(module, previous)
+    watch = _LossWatch()
+    trainer = make_trainer(
+        max_epochs=epochs,
+        callbacks=[watch, *([acquire] if acquire else []), *logs],
+        default_root_dir=str(kept.path if kept else Path.cwd()),
+    )
+    started = time.perf_counter()
+    if data.n_labelled:
+        with global_seed(data.seed, "batches", number):
+            trainer.fit(module, datamodule=data)
+    elif acquire:
+        acquire.run(trainer, module, data)  # no labels yet: an untrained model asks
+    fitted = time.perf_counter()
+    metrics = {
+        name: float(value)
+        for name, value in trainer.callback_metrics.items()
+        if name.startswith("val/")
+    }
+    metrics |= trainer.test(module, datamodule=data, verbose=False)[0]
+    tested = time.perf_counter()
+    query = acquire.query if acquire else None
+    record: Record = {
+        "round": number,
+        "n_labelled": data.n_labelled,
+        "labels_used": data.labels_used,
+        "n_pool": data.pool.n_unlabelled,
+        **metrics,
+        "train/loss": watch.mean,
+        "train_seconds": fitted - started - (query.seconds if query else 0.0),
+        "acquisition_seconds": query.seconds if query else 0.0,
+        "test_seconds": tested - fitted,
+        "peak_memory_bytes": peak_memory_bytes(),
+        "acquired": [],
+        "acquired_labels": [],
+        "scores": None,
+    }
+    if query:
+        record["acquired"] = query.indices.tolist()
+        record["acquired_labels"] = data.label(query.indices).tolist()
+        record["scores"] = None if query.scores is None else query.scores.tolist()
+    return record, module
+
+
+def _check_trainer(make_trainer: Callable[..., pl.Trainer]) -> None:
+    try:
+        make_trainer(max_epochs=1)
+    except MisconfigurationException as error:
+        raise ValueError(f"trainer: {error} Use trainer=cpu, or trainer=auto.") from None
+
+
+def peak_memory_bytes() -> int:
+    """Peak memory of the round on the GPU if there is one, else of the process so far."""
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated()
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+class _LossWatch(pl.Callback):
+    """Mean training loss of the last epoch; refuses to go on from a loss that is not finite."""
+
+    def __init__(self) -> None:
+        self.mean: float | None = None
+        self._sum: Tensor | None = None
+        self._steps = 0
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._sum, self._steps = None, 0
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, *_: Any
+    ) -> None:
+        loss = outputs["loss"] if isinstance(outputs, Mapping) else outputs
+        if isinstance(loss, Tensor):  # summed on the device: no wait per step
+            self._sum = loss.detach() if self._sum is None else self._sum + loss.detach()
+            self._steps += 1
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if self._sum is None:
+            return
+        self.mean = float(self._sum) / self._steps
+        if not abs(self.mean) < float("inf"):
+            raise ValueError(
+                f"the training loss is {self.mean}: training diverged; lower optimizer.lr or "
+                f"check the inputs"
+            )
+
+
+@contextmanager
+def _quiet_lightning() -> Iterator[None]:
+    """Keep back Lightning's tips, which speak of choices that the loop makes on purpose."""
+    names = ("lightning.pytorch", "lightning.fabric")
+    levels = {name: logging.getLogger(name).level for name in names}
+    for name in names:
+        logging.getLogger(name).setLevel(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", PossibleUserWarning)
+            warnings.filterwarnings("ignore", "Total length of `list` across ranks is zero")
+            warnings.filterwarnings("ignore", r"`isinstance\(treespec, LeafSpec\)`")  # Lightning's own
+            yield
+    finally:
+        for name, level in levels.items():
+            logging.getLogger(name).setLevel(level)

@@ -1,0 +1,1 @@
+"""Networks split into features and head, and the LightningModule that trains them."""

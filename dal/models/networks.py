@@ -1,0 +1,111 @@
+"""Small networks for images, each split into `features(x)` [B, D] and `head(z)` [B, C]."""
+
+from math import prod
+
+from torch import Tensor, nn
+
+
+class Split(nn.Module):
+    """A network that is `head(features(x))`; the head is the last layer alone.
+
+    Args:
+        trunk: inputs [B, ...] -> features [B, D], its dropout included.
+        head: features [..., D] -> logits [..., C].
+    """
+
+    def __init__(self, trunk: nn.Module, head: nn.Module) -> None:
+        super().__init__()
+        self.trunk = trunk
+        self.head = head
+
+    def features(self, inputs: Tensor) -> Tensor:
+        """Return what enters the last layer: [B, ...] -> [B, D]."""
+        out: Tensor = self.trunk(inputs)
+        return out
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Return logits: [B, ...] -> [B, C]."""
+        logits: Tensor = self.head(self.features(inputs))
+        return logits
+
+
+def linear(input_shape: tuple[int, ...], num_classes: int) -> Split:
+    """Logistic regression on the flattened input; it has no dropout."""
+    return Split(nn.Flatten(), nn.Linear(prod(input_shape), num_classes))
+
+
+def mlp(
+    input_shape: tuple[int, ...], num_classes: int, width: int = 256, dropout: float = 0.5
+) -> Split:
+    """Two hidden layers, each followed by dropout."""
+    trunk = nn.Sequential(
+        nn.Flatten(),
+        nn.Linear(prod(input_shape), width),
+        nn.ReLU(),
+        nn.Dropout(dropout),
+        nn.Linear(width, width),
+        nn.ReLU(),
+        nn.Dropout(dropout),
+    )
+    return Split(trunk, nn.Linear(width, num_classes))
+
+
+def cnn(
+    input_shape: tuple[int, ...], num_classes: int, channels: int = 32, width: int = 128
+) -> Split:
+    """Two 3 x 3 convolutions, pooling, and a hidden layer, with dropout 0.25 and 0.5.
+
+    Fits images from 8 x 8 (digits) to about 32 x 32.
+    """
+    depth, height, breadth = _image(input_shape, smallest=6)
+    trunk = nn.Sequential(
+        nn.Conv2d(depth, channels, 3),
+        nn.ReLU(),
+        nn.Conv2d(channels, channels, 3),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Dropout(0.25),
+        nn.Flatten(),
+        nn.Linear(channels * ((height - 4) // 2) * ((breadth - 4) // 2), width),
+        nn.ReLU(),
+        nn.Dropout(0.5),
+    )
+    return Split(trunk, nn.Linear(width, num_classes))
+
+
+def bayesian_cnn(input_shape: tuple[int, ...], num_classes: int) -> Split:
+    """Build the network of Gal, Islam and Ghahramani, ICML 2017.
+
+    conv 32 4x4 - relu - conv 32 4x4 - relu - max-pool 2x2 - dropout 0.25 - dense 128 - relu -
+    dropout 0.5 - dense, without padding, with Glorot-uniform weights and zero biases. Their weight
+    decay is the optimiser's: `optimizer.weight_decay`.
+    """
+    depth, height, breadth = _image(input_shape, smallest=8)
+    trunk = nn.Sequential(
+        nn.Conv2d(depth, 32, 4),
+        nn.ReLU(),
+        nn.Conv2d(32, 32, 4),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Dropout(0.25),
+        nn.Flatten(),
+        nn.Linear(32 * ((height - 6) // 2) * ((breadth - 6) // 2), 128),
+        nn.ReLU(),
+        nn.Dropout(0.5),
+    )
+    network = Split(trunk, nn.Linear(128, num_classes))
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            nn.init.xavier_uniform_(module.weight)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+    return network
+
+
+def _image(shape: tuple[int, ...], smallest: int) -> tuple[int, int, int]:
+    if len(shape) != 3 or min(shape[1:]) < smallest:
+        raise ValueError(
+            f"this network takes images [channels, height, width] of at least {smallest} x "
+            f"{smallest} pixels, got inputs of shape {list(shape)}; use model=mlp or model=linear"
+        )
+    return shape[0], shape[1], shape[2]

@@ -1,0 +1,1 @@
+"""K samples of the predictions for a batch of inputs."""

@@ -1,0 +1,117 @@
+"""What a posterior is: K predictions for a batch, from one set of K models for the whole pool."""
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Predictions for a batch of B inputs.
+
+    Args:
+        log_probs: [B, K, C] float32; one distribution per posterior sample.
+        features: [B, D] float32; what enters the last layer with dropout off, or None if the
+            network shows no such thing.
+    """
+
+    log_probs: Tensor
+    features: Tensor | None
+
+
+Predict = Callable[[Tensor], Prediction]
+
+
+class Posterior(Protocol):
+    """A distribution over predictions, of which `samples` are drawn."""
+
+    samples: int
+
+    def draw(self, model: nn.Module, generator: torch.Generator) -> AbstractContextManager[Predict]:
+        """Fix the K samples; inside the block they predict any number of batches.
+
+        The model is in evaluation mode inside, and as it was before after the block.
+
+        Args:
+            model: inputs [B, ...] -> logits [B, C].
+            generator: on the CPU; the only source of randomness.
+        """
+        ...
+
+
+def log_softmax(logits: Tensor) -> Tensor:
+    """Log-probabilities in float32 whatever the training precision.
+
+    Raises:
+        ValueError: if a logit is NaN, or not one row of C >= 2 logits comes per input.
+    """
+    if logits.dim() != 2 or logits.shape[1] < 2:
+        raise ValueError(f"the model must give logits [B, C >= 2], got shape {list(logits.shape)}")
+    if logits.isnan().any():
+        raise ValueError(
+            "the model gives NaN: its training diverged; lower optimizer.lr or check the inputs"
+        )
+    return logits.float().log_softmax(1)
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Put every module in evaluation mode and restore each one's own mode afterwards."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
+
+
+@contextmanager
+def tapped_features(model: nn.Module) -> Iterator[Callable[[Tensor], Tensor | None]]:
+    """Catch the features of each forward pass on its way.
+
+    They are what `features(x)` returns, of the model or of its `network`, if there is such a
+    method; otherwise what enters the last linear layer that the pass calls.
+
+    Yields:
+        A function that takes the inputs of the last forward pass and returns their features
+        [B, D] in float32, or None if nothing was caught.
+    """
+    owner: Any = model if hasattr(model, "features") else getattr(model, "network", model)
+    method = getattr(owner, "features", None)
+    caught: list[Tensor] = []
+
+    def keep(features: Tensor) -> None:
+        caught[:] = [features]
+
+    if callable(method) and not isinstance(method, nn.Module):
+
+        def features(*args: Any, **kwargs: Any) -> Tensor:
+            out: Tensor = method(*args, **kwargs)
+            keep(out)
+            return out
+
+        owner.features = features  # on the object, in front of the class's method
+        try:
+            yield lambda inputs: _flat(caught[0] if caught else method(inputs))
+        finally:
+            del owner.features
+        return
+    hooks = [
+        module.register_forward_pre_hook(lambda _module, args: keep(args[0]))
+        for module in model.modules()
+        if isinstance(module, nn.Linear)
+    ]
+    try:
+        yield lambda _inputs: _flat(caught[0]) if caught else None
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def _flat(features: Tensor) -> Tensor:
+    return features.flatten(1).float()

@@ -1,0 +1,1 @@
+"""Acquisition strategies: one file, one public function, one YAML each."""

@@ -1,0 +1,40 @@
+"""Core-set: the k-centre greedy cover of the feature space."""
+
+from torch import Tensor
+
+from dal.functional.checks import check_n, check_tensor
+from dal.functional.geometry import k_center_greedy
+
+
+def coreset(*, features: Tensor, labelled_features: Tensor, n: int) -> Tensor:
+    """Repeat argmax_x min_{c in labelled and chosen} |h_x - h_c|.
+
+    Sener and Savarese, ICLR 2018: their greedy 2-approximation, not the robust integer program.
+    The labelled items are the first centres; where there are none, the item nearest to the mean
+    starts. Time O(N (M + n) D); memory one copy of the features.
+
+    Args:
+        features: [N, D]; of the pool.
+        labelled_features: [M, D]; of the labelled items, M may be 0.
+        n: how many, between 0 and N.
+
+    Returns:
+        [n] long positions, in the order of choice.
+
+    Raises:
+        ValueError: if shapes differ from the above, n is out of range, or NaN is found.
+
+    >>> import torch
+    >>> pool, labelled = torch.tensor([[0.0], [1.2], [2.5], [10.0]]), torch.tensor([[0.5]])
+    >>> coreset(features=pool, labelled_features=labelled, n=2)
+    tensor([3, 2])
+    """
+    check_tensor("features", features, "N", "D")
+    check_tensor("labelled_features", labelled_features, "M", "D")
+    if features.shape[1] != labelled_features.shape[1]:
+        raise ValueError(
+            f"features and labelled_features must have the same D, "
+            f"got {features.shape[1]} and {labelled_features.shape[1]}"
+        )
+    check_n(n, len(features))
+    return k_center_greedy(features, labelled_features, n)

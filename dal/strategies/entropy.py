@@ -1,0 +1,28 @@
+"""Entropy of the predictive distribution."""
+
+import torch
+from torch import Tensor
+
+from dal.functional.checks import check_probs
+
+
+def entropy(*, probs: Tensor) -> Tensor:
+    """Score H(p) = -Σ_c p_c log p_c, in nats.
+
+    Shannon 1948; Settles, Active Learning Literature Survey, 2009. With a posterior of several
+    samples p is their mean, which is the max-entropy rule of Gal, Islam and Ghahramani, ICML 2017.
+
+    Args:
+        probs: [N, C]; predictive probabilities, zeros allowed.
+
+    Returns:
+        [N] in [0, ln C], higher is more uncertain.
+
+    Raises:
+        ValueError: if `probs` is not [N, C >= 2] or holds NaN.
+
+    >>> entropy(probs=torch.tensor([[1.0, 0.0], [0.5, 0.5]]))
+    tensor([0.0000, 0.6931])
+    """
+    check_probs(probs)
+    return torch.special.entr(probs).sum(1)

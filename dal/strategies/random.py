@@ -1,0 +1,27 @@
+"""Uniform choice: the baseline of every comparison."""
+
+import torch
+from torch import Tensor
+
+from dal.functional.checks import check_n
+
+
+def random(*, n_pool: int, n: int, generator: torch.Generator) -> Tensor:
+    """Choose n positions uniformly without replacement; looks at no model and no input.
+
+    Args:
+        n_pool: size of the pool.
+        n: how many, between 0 and `n_pool`.
+        generator: the only source of randomness; the positions are on its device.
+
+    Returns:
+        [n] long positions, in the order drawn.
+
+    Raises:
+        ValueError: if n is out of range.
+
+    >>> random(n_pool=4, n=4, generator=torch.Generator().manual_seed(0)).sort().values
+    tensor([0, 1, 2, 3])
+    """
+    check_n(n, n_pool)
+    return torch.randperm(n_pool, generator=generator, device=generator.device)[:n]

@@ -1,0 +1,31 @@
+"""Variation ratio: how many posterior samples vote against the most common class."""
+
+import torch
+from torch import Tensor
+
+from dal.functional.checks import check_samples
+
+
+def variation_ratios(*, log_probs: Tensor) -> Tensor:
+    """Score 1 - (votes of the modal class) / K, each sample voting for its argmax.
+
+    Freeman 1965, in the vote form of the code released with Gal, Islam and Ghahramani,
+    ICML 2017. (Their text's 1 - max_c of the mean probability is `least_confidence`.) It takes
+    at most K values, so ties are common; they follow the shuffled order of the pool.
+
+    Args:
+        log_probs: [N, K, C]; K >= 2 posterior samples.
+
+    Returns:
+        [N] in [0, 1 - 1/K], higher is more disagreement.
+
+    Raises:
+        ValueError: if `log_probs` is not [N, K >= 2, C] or holds NaN.
+
+    >>> a, b = [0.9, 0.1], [0.2, 0.8]
+    >>> variation_ratios(log_probs=torch.tensor([[a, a, a], [a, b, a]]).log())
+    tensor([0.0000, 0.3333])
+    """
+    check_samples(log_probs, "variation_ratios")
+    votes = torch.nn.functional.one_hot(log_probs.argmax(2), log_probs.shape[2])  # [N, K, C]
+    return 1 - votes.sum(1).amax(1).to(log_probs.dtype) / log_probs.shape[1]
