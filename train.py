@@ -89,7 +89,9 @@ def explain(error: BaseException) -> str:
         error = error.__cause__
     if key := re.search(r"Key '(\w+)' is not in struct", str(error)):
         known = OmegaConf.load(Path(__file__).parent / "conf/config.yaml")
-        names = {str(name) for name in known} | {next(iter(g)) for g in known.defaults if g != "_self_"}
+        names = {str(name) for name in known} | {
+            next(iter(g)) for g in known.defaults if g != "_self_"
+        }
         near = difflib.get_close_matches(key[1], names, n=1, cutoff=0.3)
         meant = f"did you mean {near[0]}? " if near else ""
         return f"the key {key[1]} is unknown; {meant}`python train.py --help` lists the keys"

@@ -79,9 +79,7 @@ def name_of(strategy: Strategy) -> str:
     return getattr(function, "__name__", type(function).__name__)
 
 
-def rehearse(
-    strategy: Strategy, score: Strategy | None, *, samples: int, num_classes: int
-) -> None:
+def rehearse(strategy: Strategy, score: Strategy | None, *, samples: int, num_classes: int) -> None:
     """Call a strategy on six made-up items, so that what is wrong with it shows before training.
 
     Args:
@@ -194,7 +192,7 @@ def query(
                 if "scores" in names and score is not None:
                     takes = {**takes, "scores": partial(_score_batch, score, values)}
             loader, rows = data.pool_dataloader(), len(data.pool.dealt)
-            values |= _gather(loader, rows, device, predict, takes, on_batch)
+            values |= _gather(loader, rows, device, predict, takes, on_batch=on_batch)
         scores = values.get("scores")
     if is_score(strategy):
         positions = top_n(values["scores"], n)
@@ -243,9 +241,7 @@ _TAKE: dict[str, Callable[[Prediction], Tensor]] = {
 }
 
 
-def _score_batch(
-    strategy: Strategy, values: Mapping[str, Any], prediction: Prediction
-) -> Tensor:
+def _score_batch(strategy: Strategy, values: Mapping[str, Any], prediction: Prediction) -> Tensor:
     names = inputs_of(strategy)
     batch = {name: _TAKE[name](prediction) for name in names & _TAKE.keys()}
     return strategy(**batch, **{name: values[name] for name in names - batch.keys()})
@@ -271,6 +267,7 @@ def _gather(
     device: torch.device,
     predict: Predict,
     takes: Mapping[str, Callable[[Prediction], Tensor]],
+    *,
     on_batch: OnBatch | None = None,
 ) -> dict[str, Tensor]:
     """One pass over a loader; the tensors [rows, ...] that `takes` picks, on the device."""
@@ -301,6 +298,8 @@ def _check_positions(positions: Tensor, n: int, rows: int, name: str) -> None:
             f"{list(positions.shape)}"
         )
     if n and (int(positions.min()) < 0 or int(positions.max()) >= rows):
-        raise ValueError(f"strategy {name} must give positions from 0 to {rows - 1}, got {positions.tolist()}")
+        raise ValueError(
+            f"strategy {name} must give positions from 0 to {rows - 1}, got {positions.tolist()}"
+        )
     if len(positions.unique()) != n:
         raise ValueError(f"strategy {name} must give distinct positions, got {positions.tolist()}")

@@ -14,7 +14,7 @@ from typing import Any
 import lightning.pytorch as pl
 import torch
 from lightning.fabric.utilities.warnings import PossibleUserWarning
-from lightning.pytorch.utilities.exceptions import MisconfigurationException
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from torch import Tensor
 
 from dal.acquisition import Strategy, name_of
@@ -81,25 +81,11 @@ def run_rounds(
     Raises:
         ValueError: for arguments out of range, a diverged model, or a strategy that cannot run.
     """
-    if rounds < 0:
-        raise ValueError(f"rounds must be at least 0, got {rounds}")
-    if epochs < 1:
-        raise ValueError(f"epochs must be at least 1, got {epochs}")
-    if data.pool_subset is not None and data.pool_subset < query_size:
-        raise ValueError(f"pool_subset {data.pool_subset} is below query_size {query_size}")
     make_query = partial(Acquire, strategy, posterior=posterior, score=score)
-    make_query(n=query_size).check(data)
-    with _quiet_lightning():
-        _check_trainer(trainer)
-
+    _check(data, make_query, trainer, rounds=rounds, query_size=query_size, epochs=epochs)
     kept = RunDirectory(directory) if directory is not None else None
-    records = kept.records() if kept else []
-    if kept:
-        kept.claim(config or {}, begun=bool(records))
-        kept.restore_pool(data, records)
-    run = Run(
-        data, name_of(strategy), rounds, query_size, kept.path if kept else None, records
-    )
+    records = kept.resume(data, config or {}) if kept else []
+    run = Run(data, name_of(strategy), rounds, query_size, kept.path if kept else None, records)
     with ExitStack() as stack:
         stack.enter_context(_quiet_lightning())
         for log in logs:
@@ -110,11 +96,18 @@ def run_rounds(
         while not records or records[-1]["acquired"]:
             number = len(records)
             n = min(query_size, data.pool.n_unlabelled) if number < rounds else 0
-            acquire = make_query(n=n) if n else None
-            record, module = _round(
-                data, model, trainer, acquire, epochs, weights, previous, kept, logs
+            watch, acquire = _LossWatch(), make_query(n=n) if n else None
+            with global_seed(data.seed, "weights", number):
+                module = model()
+                if previous is not None:
+                    weights(module, previous)
+            fresh = trainer(
+                max_epochs=epochs,
+                callbacks=[watch, *([acquire] if acquire else []), *logs],
+                default_root_dir=str(kept.path if kept else Path.cwd()),
             )
-            previous = {name: value.cpu() for name, value in module.state_dict().items()}
+            record = _round(data, module, fresh, watch, acquire)
+            previous = {name: value.cpu().clone() for name, value in module.state_dict().items()}
             if kept:
                 kept.save_weights(number, previous)
                 kept.append(record)
@@ -130,29 +123,15 @@ def run_rounds(
 
 def _round(
     data: ActiveDataModule,
-    model: Callable[[], pl.LightningModule],
-    make_trainer: Callable[..., pl.Trainer],
+    module: pl.LightningModule,
+    trainer: pl.Trainer,
+    watch: "_LossWatch",
     acquire: Acquire | None,
-    epochs: int,
-    weights: StartWeights,
-    previous: Mapping[str, Tensor] | None,
-    kept: RunDirectory | None,
-    logs: Sequence[RoundLog],
-) -> tuple[Record, pl.LightningModule]:
+) -> Record:
     """Train, query, test, label."""
     number = data.round
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
-    with global_seed(data.seed, "weights", number):
-        module = model()
-        if previous is not None:
-            weights(module, previous)
-    watch = _LossWatch()
-    trainer = make_trainer(
-        max_epochs=epochs,
-        callbacks=[watch, *([acquire] if acquire else []), *logs],
-        default_root_dir=str(kept.path if kept else Path.cwd()),
-    )
     started = time.perf_counter()
     if data.n_labelled:
         with global_seed(data.seed, "batches", number):
@@ -187,12 +166,29 @@ def _round(
         record["acquired"] = query.indices.tolist()
         record["acquired_labels"] = data.label(query.indices).tolist()
         record["scores"] = None if query.scores is None else query.scores.tolist()
-    return record, module
+    return record
 
 
-def _check_trainer(make_trainer: Callable[..., pl.Trainer]) -> None:
+def _check(
+    data: ActiveDataModule,
+    make_query: Callable[..., Acquire],
+    trainer: Callable[..., pl.Trainer],
+    *,
+    rounds: int,
+    query_size: int,
+    epochs: int,
+) -> None:
+    """Refuse what cannot work before anything is written."""
+    if rounds < 0:
+        raise ValueError(f"rounds must be at least 0, got {rounds}")
+    if epochs < 1:
+        raise ValueError(f"epochs must be at least 1, got {epochs}")
+    make_query(n=query_size).check(data)
+    if data.pool_subset is not None and data.pool_subset < query_size:
+        raise ValueError(f"pool_subset {data.pool_subset} is below query_size {query_size}")
     try:
-        make_trainer(max_epochs=1)
+        with _quiet_lightning():
+            trainer(max_epochs=1)
     except MisconfigurationException as error:
         raise ValueError(f"trainer: {error} Use trainer=cpu, or trainer=auto.") from None
 
@@ -206,7 +202,7 @@ def peak_memory_bytes() -> int:
 
 
 class _LossWatch(pl.Callback):
-    """Mean training loss of the last epoch; refuses to go on from a loss that is not finite."""
+    """Mean training loss of the last epoch; refuses a diverged model before it is asked."""
 
     def __init__(self) -> None:
         self.mean: float | None = None
@@ -246,7 +242,9 @@ def _quiet_lightning() -> Iterator[None]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", PossibleUserWarning)
             warnings.filterwarnings("ignore", "Total length of `list` across ranks is zero")
-            warnings.filterwarnings("ignore", r"`isinstance\(treespec, LeafSpec\)`")  # Lightning's own
+            warnings.filterwarnings(
+                "ignore", r"`isinstance\(treespec, LeafSpec\)`"
+            )  # Lightning's own
             yield
     finally:
         for name, level in levels.items():

@@ -176,9 +176,7 @@ class LabelledPool:
         checked = checked.long().cpu()
         bad = checked[(checked < 0) | (checked >= self.size)]
         if len(bad):
-            raise ValueError(
-                f"an index must lie between 0 and {self.size - 1}, got {int(bad[0])}"
-            )
+            raise ValueError(f"an index must lie between 0 and {self.size - 1}, got {int(bad[0])}")
         unique, counts = checked.unique(return_counts=True)
         if len(unique) != len(checked):
             raise ValueError(f"index {int(unique[counts > 1][0])} is given twice")
@@ -220,7 +218,7 @@ class LabelledPool:
         loaded = LabelledPool(self.size, state["held_out"])
         indices, labels, rounds, sources = columns
         loaded.label(indices, labels, source="")
-        ordered = all(a <= b for a, b in zip(rounds, rounds[1:], strict=False))
+        ordered = rounds == sorted(rounds)
         if not ordered or (rounds and not 0 <= rounds[0] <= rounds[-1] < state["purchases"]):
             raise ValueError(f"pool state has rounds out of order or past {state['purchases']}")
         loaded._rounds, loaded._sources = rounds, sources

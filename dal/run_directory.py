@@ -29,6 +29,17 @@ class RunDirectory:
         self.state = self.path / "state"
         self.state.mkdir(parents=True, exist_ok=True)
 
+    def resume(self, data: ActiveDataModule, config: Mapping[str, Any]) -> list[Record]:
+        """Bring `data` to where the run stands and return its finished rounds.
+
+        Raises:
+            ValueError: if a file is damaged, or the run has another configuration.
+        """
+        records = self.records()
+        self.claim(config, begun=bool(records))
+        self.restore_pool(data, records)
+        return records
+
     def claim(self, config: Mapping[str, Any], *, begun: bool) -> None:
         """Keep the configuration in `config.yaml`; compare with it where a round has finished.
 

@@ -3,6 +3,7 @@
 import json
 import statistics
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -63,21 +64,16 @@ def curve(runs: Mapping[str, Sequence[Record]], metric: str = "test/accuracy") -
 def aubc(points: Sequence[Point]) -> float:
     """Area under the curve over the label axis scaled to [0, 1], by trapezoids.
 
-    >>> aubc([Point(10, 0.5, 0.0, 1), Point(20, 0.7, 0.0, 1), Point(40, 0.9, 0.0, 1)])
-    0.7333333333333334
+    >>> aubc([Point(10, 0.5, 0.0, 1), Point(20, 0.75, 0.0, 1), Point(40, 1.0, 0.0, 1)])
+    0.7916666666666666
     """
     if len(points) == 1:
         return points[0].mean
-    area = sum(
-        (b.n_labelled - a.n_labelled) * (a.mean + b.mean) / 2
-        for a, b in zip(points, points[1:], strict=False)
-    )
+    area = sum((b.n_labelled - a.n_labelled) * (a.mean + b.mean) / 2 for a, b in pairwise(points))
     return area / (points[-1].n_labelled - points[0].n_labelled)
 
 
-def plot_curves(
-    curves: Mapping[str, Sequence[Point]], file: str | Path, title: str = ""
-) -> None:
+def plot_curves(curves: Mapping[str, Sequence[Point]], file: str | Path, title: str = "") -> None:
     """Draw curves with a band of one standard deviation into a picture file."""
     from matplotlib.figure import Figure  # no pyplot: no global state, no display
 

@@ -17,7 +17,7 @@ class Acquire(pl.Callback):
     """Choose n rows of the pool with the model that was just trained, on its device.
 
     It works in `on_train_end`, the last hook before Lightning moves the model to the CPU, and asks
-    of the module only `forward(x) -> logits`. Label what it chose with `data.label(acquire.indices)`.
+    of the module only `forward(x) -> logits`. Then `data.label(acquire.indices)` buys the labels.
 
     Args:
         strategy: a function of `dal.strategies`, or one of your own, with its settings bound by
@@ -90,7 +90,9 @@ class Acquire(pl.Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, data: ActiveDataModule
     ) -> None:
         """Query the pool with the module as it is."""
-        logs: list[Any] = [log for log in trainer.callbacks if isinstance(log, RoundLog)]
+        logs: list[Any] = [
+            log for log in getattr(trainer, "callbacks", []) if isinstance(log, RoundLog)
+        ]
 
         def on_batch(done: int, total: int) -> None:
             for log in logs:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlparse
 
+import numpy as np
 import wandb
 from rich.console import Console
 
@@ -37,6 +38,7 @@ class WandbLog(RoundLog):
 
     def __init__(
         self,
+        *,
         project: str = "dal",
         entity: str | None = None,
         name: str | None = None,
@@ -47,7 +49,12 @@ class WandbLog(RoundLog):
         config: Mapping[str, Any] | None = None,
         settings: Mapping[str, Any] | None = None,
     ) -> None:
-        self.options = {"project": project, "entity": entity, "name": name, "group": group}
+        self.options: dict[str, Any] = {
+            "project": project,
+            "entity": entity,
+            "name": name,
+            "group": group,
+        }
         self.options |= {"job_type": job_type, "tags": list(tags), "config": dict(config or {})}
         self.images = images
         self.settings = dict(settings or {})
@@ -59,6 +66,9 @@ class WandbLog(RoundLog):
         """Open the W&B run, or the next segment of it."""
         kept = self._kept(run.directory)
         self.logged = min(kept.get("logged", 0), len(run.records))
+        if self.logged and self.logged == len(run.records) and not run.records[-1]["acquired"]:
+            self.complete = True  # an earlier segment has it all
+            return
         quiet = {"silent": True, "console": "off", "x_transaction_log_flush_interval": 0.5}
         self.run = wandb.init(
             id=kept.get("id"),
@@ -121,10 +131,8 @@ class WandbLog(RoundLog):
         if not record["acquired"]:
             return row
         data = run.data.data
-        counts = [0] * len(data.classes)
-        for label in record["acquired_labels"]:
-            counts[label] += 1
-        edges = [number - 0.5 for number in range(len(counts) + 1)]
+        counts = np.bincount(record["acquired_labels"], minlength=len(data.classes))
+        edges = np.arange(len(counts) + 1) - 0.5
         row["query/classes"] = wandb.Histogram(np_histogram=(counts, edges))
         table = wandb.Table(columns=["index", "label", "score", "image"])
         scores = record["scores"] or [None] * len(record["acquired"])

@@ -65,7 +65,9 @@ class ItemRows:
         if targets is None:
             known = getattr(dataset, "targets", None)
             targets = torch.as_tensor(
-                known if known is not None else [int(dataset[row][1]) for row in range(len(dataset))]
+                known
+                if known is not None
+                else [int(dataset[row][1]) for row in range(len(dataset))]
             )
         self.dataset = dataset
         self.targets = targets.long()

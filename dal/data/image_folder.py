@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from dal.data.data import Data, Normalise, TensorRows, channel_statistics, stratified_split
+from dal.data.data import Data, Normalise, Rows, TensorRows, channel_statistics, stratified_split
 from dal.data.torchvision_sets import crop_and_flip
 
 SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
@@ -18,6 +18,7 @@ BLOCK = 512  # images decoded at a time
 
 def image_folder(
     root: str | Path,
+    *,
     size: int = 32,
     test_share: float = 0.2,
     split_seed: int = 0,
@@ -62,10 +63,14 @@ def image_folder(
         train_targets, test_targets = targets[keep], targets[held]
 
     total = (len(train_files) + len(test_files)) * 3 * size * size
-    train: TensorRows | FileRows = FileRows(train_files, train_targets, size)
-    test: TensorRows | FileRows = FileRows(test_files, test_targets, size)
+    on_disk = (
+        FileRows(train_files, train_targets, size),
+        FileRows(test_files, test_targets, size),
+    )
+    train: Rows = on_disk[0]
+    test: Rows = on_disk[1]
     if total <= memory_gb * 2**30:
-        train, test = (TensorRows(rows.decode_all(), rows.targets) for rows in (train, test))
+        train, test = (TensorRows(rows.decode_all(), rows.targets) for rows in on_disk)
     sample = torch.linspace(0, len(train) - 1, min(len(train), SAMPLE)).long().tolist()
     return Data(
         train=train,

@@ -47,7 +47,7 @@ _KNOWN = {
 
 
 def torchvision_set(
-    name: str, data_dir: str | Path, download: bool = False, augment: bool = False
+    name: str, data_dir: str | Path, *, download: bool = False, augment: bool = False
 ) -> Data:
     """Read a torchvision dataset from `data_dir` into memory as uint8.
 
@@ -86,16 +86,17 @@ def torchvision_set(
         test=test_set,
         classes=tuple(classes),
         normalise=Normalise(255.0, known.mean, known.std),
-        augment=crop_and_flip(train_set.inputs.shape[-1], known.flips) if augment else None,
+        augment=crop_and_flip(train_set.inputs.shape[-1], flip=known.flips) if augment else None,
     )
 
 
-def crop_and_flip(size: int, flip: bool = True) -> Transform:
+def crop_and_flip(size: int, *, flip: bool = True) -> Transform:
     """Random crop after padding by an eighth, and a random horizontal flip, for one image."""
     from torchvision.transforms import v2
 
     steps: list[Any] = [v2.RandomCrop(size, padding=max(size // 8, 1))]
-    return v2.Compose([*steps, v2.RandomHorizontalFlip()] if flip else steps)
+    transform: Transform = v2.Compose([*steps, v2.RandomHorizontalFlip()] if flip else steps)
+    return transform
 
 
 def _rows(dataset: Any) -> TensorRows:

@@ -16,7 +16,9 @@ def check_tensor(name: str, value: Tensor, *shape: str) -> None:
     diverged model would choose the query. Infinities are legal (log 0 = -inf).
     """
     if value.dim() != len(shape):
-        raise ValueError(f"{name} must have the shape [{', '.join(shape)}], got {list(value.shape)}")
+        raise ValueError(
+            f"{name} must have the shape [{', '.join(shape)}], got {list(value.shape)}"
+        )
     if not value.is_floating_point():
         raise ValueError(f"{name} must be floating point, got {value.dtype}")
     if value.isnan().any():

@@ -67,11 +67,10 @@ def k_center_greedy(points: Tensor, centres: Tensor, n: int) -> Tensor:
     for step in range(n):
         position = distance.argmax()
         chosen[step] = position
-        to_new = (norms + norms[position] - 2 * (points @ points[position])).clamp_min_(0)
         if step == 0 and len(centres) == 0:
-            distance = to_new
-        else:
-            distance = torch.minimum(distance, to_new)
+            distance = torch.full_like(norms, torch.inf)
+        to_new = norms + norms[position] - 2 * (points @ points[position])
+        distance = torch.minimum(distance, to_new.clamp_min_(0))
         distance[position] = -torch.inf  # 0 would pick coinciding points again
     return chosen
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 def hypothesised_error(probs: Tensor) -> Tensor:
-    """p - e_ŷ with ŷ = argmax p: the error of the prediction, were it the label.
+    """Error p - e_ŷ of the prediction, were its argmax ŷ the label.
 
     Ash, Zhang, Krishnamurthy, Langford and Agarwal (BADGE), ICLR 2020.
 

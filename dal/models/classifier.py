@@ -8,7 +8,7 @@ import lightning.pytorch as pl
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from torchmetrics import MeanMetric
+from torchmetrics import MeanMetric, MetricCollection
 from torchmetrics.classification import MulticlassAccuracy, MulticlassCalibrationError
 
 Optimizer = Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]
@@ -36,9 +36,8 @@ class Classifier(pl.LightningModule):
         self.network = network
         self.optimizer = optimizer
         self.scheduler = scheduler
-        self.metrics = nn.ModuleDict(
-            {part: _metrics(num_classes) for part in ("val", "test")}
-        )
+        self.val_metrics = _metrics(num_classes)
+        self.test_metrics = _metrics(num_classes)
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Return logits: [B, ...] -> [B, C]."""
@@ -52,11 +51,11 @@ class Classifier(pl.LightningModule):
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         """Measure a validation batch."""
-        self._measure("val", batch)
+        self._measure("val", self.val_metrics, batch)
 
     def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         """Measure a test batch."""
-        self._measure("test", batch)
+        self._measure("test", self.test_metrics, batch)
 
     def configure_optimizers(self) -> Any:
         """Make the optimiser, and the scheduler if there is one."""
@@ -66,10 +65,9 @@ class Classifier(pl.LightningModule):
         schedule = {"scheduler": self.scheduler(optimizer), "interval": "step"}
         return {"optimizer": optimizer, "lr_scheduler": schedule}
 
-    def _measure(self, part: str, batch: tuple[Tensor, Tensor]) -> None:
+    def _measure(self, part: str, metrics: MetricCollection, batch: tuple[Tensor, Tensor]) -> None:
         inputs, targets = batch
         log_probs = functional.log_softmax(self(inputs).float(), dim=1)
-        metrics = self.metrics[part]
         metrics["accuracy"].update(log_probs, targets)
         metrics["nll"].update(functional.nll_loss(log_probs, targets, reduction="none"))
         metrics["ece"].update(log_probs.exp(), targets)
@@ -108,11 +106,12 @@ def build_network(
     return network
 
 
-def _metrics(num_classes: int) -> nn.ModuleDict:
-    return nn.ModuleDict(
+def _metrics(num_classes: int) -> MetricCollection:
+    return MetricCollection(
         {
             "accuracy": MulticlassAccuracy(num_classes, average="micro", validate_args=False),
             "nll": MeanMetric(nan_strategy="disable"),  # a diverged model must show as NaN
             "ece": MulticlassCalibrationError(num_classes, n_bins=15, validate_args=False),
-        }
+        },
+        compute_groups=False,
     )

@@ -5,8 +5,8 @@ import math
 import torch
 from torch import Tensor, nn
 
-CHANNELWISE = (nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.FeatureAlphaDropout)
-DROPOUTS = (nn.Dropout, nn.AlphaDropout, *CHANNELWISE)
+Channelwise = nn.Dropout1d | nn.Dropout2d | nn.Dropout3d | nn.FeatureAlphaDropout
+Dropout = nn.Dropout | nn.AlphaDropout | Channelwise
 _ALPHA = -1.7580993408473766  # what SELU saturates at; alpha dropout drops to it
 
 
@@ -33,12 +33,12 @@ class Masks:
         """Begin a forward pass: a layer that is called twice in a pass has two masks."""
         self._calls = {}
 
-    def apply(self, name: str, layer: nn.Module, inputs: Tensor, start: int, stop: int) -> Tensor:
+    def apply(self, name: str, layer: Dropout, inputs: Tensor, start: int, stop: int) -> Tensor:
         """Drop units of samples start to stop.
 
         Args:
             name: of the layer.
-            layer: one of `DROPOUTS`.
+            layer: the layer itself.
             inputs: [stop - start, B, ...].
             start: first sample.
             stop: one past the last sample.
@@ -51,7 +51,7 @@ class Masks:
         """
         call = self._calls[name] = self._calls.get(name, -1) + 1
         unit = inputs.shape[2:]
-        if isinstance(layer, CHANNELWISE):
+        if isinstance(layer, Channelwise):
             unit = torch.Size([unit[0], *[1] * (len(unit) - 1)])
         if (name, call) not in self._kept:
             drawn = torch.rand(self.samples, 1, *unit, generator=self.generator)  # [K, 1, ...]
@@ -63,7 +63,7 @@ class Masks:
                 f"{list(kept.shape[2:])}; shared masks need inputs of one size"
             )
         keep = kept[start:stop].to(inputs.dtype)
-        probability = 1 - float(layer.p)
+        probability = 1 - layer.p
         if isinstance(layer, nn.AlphaDropout | nn.FeatureAlphaDropout):
             if probability == 0:
                 return torch.zeros_like(inputs)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.overrides import TorchFunctionMode
 
-from dal.posteriors.masks import DROPOUTS, Masks
+from dal.posteriors.masks import Dropout, Masks
 from dal.posteriors.posterior import Predict, Prediction, evaluating, tapped_features
 from dal.posteriors.replay import replaying
 
@@ -82,7 +82,7 @@ class MCDropout:
             yield predict
 
 
-def dropout_layers(model: nn.Module) -> dict[str, nn.Module]:
+def dropout_layers(model: nn.Module) -> dict[str, Dropout]:
     """Dropout layers with p > 0 by name.
 
     Raises:
@@ -91,7 +91,7 @@ def dropout_layers(model: nn.Module) -> dict[str, nn.Module]:
     layers = {
         name: layer
         for name, layer in model.named_modules()
-        if isinstance(layer, DROPOUTS) and layer.p > 0
+        if isinstance(layer, Dropout) and layer.p > 0
     }
     if not layers:
         raise ValueError(

@@ -7,7 +7,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from dal.posteriors.masks import Masks
+from dal.posteriors.masks import Dropout, Masks
 from dal.posteriors.posterior import log_softmax
 
 Mode = Literal["lean", "full", "single"]
@@ -85,7 +85,8 @@ class Replay:
         count = stop - start
         self._samples = (start, stop)
         logits = self._pass(self._repeat(inputs, real=not self._frontier), start, stop)
-        return log_softmax(logits).unflatten(0, (count, len(inputs)))
+        wide: Tensor = log_softmax(logits).unflatten(0, (count, len(inputs)))
+        return wide
 
     def call(
         self, module: nn.Module, forward: Callable[..., Any], *args: Any, **kwargs: Any
@@ -108,7 +109,7 @@ class Replay:
                 return self._repeat(value, real=self._next == len(self._frontier))
         return forward(*args, **kwargs)
 
-    def drop(self, name: str, layer: nn.Module, inputs: Tensor) -> Tensor:
+    def drop(self, name: str, layer: Dropout, inputs: Tensor) -> Tensor:
         """Stand in for the forward of a dropout layer."""
         if self._state != "replay":
             self._random = True
@@ -154,7 +155,7 @@ def _hollow(value: Tensor) -> Tensor:
 
 
 @contextmanager
-def replaying(model: nn.Module, layers: dict[str, nn.Module], masks: Masks) -> Iterator[Replay]:
+def replaying(model: nn.Module, layers: dict[str, Dropout], masks: Masks) -> Iterator[Replay]:
     """Route the forward of every module through a `Replay` inside the block.
 
     Args:
@@ -166,7 +167,7 @@ def replaying(model: nn.Module, layers: dict[str, nn.Module], masks: Masks) -> I
     with ExitStack() as stack:
         for name, module in model.named_modules():
             if name in layers:
-                stack.enter_context(_replaced(module, _bind(replay.drop, name, module)))
+                stack.enter_context(_replaced(module, _bind(replay.drop, name, layers[name])))
             elif module is not model:
                 stack.enter_context(_replaced(module, _bind(replay.call, module, module.forward)))
         yield replay

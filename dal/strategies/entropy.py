@@ -25,4 +25,5 @@ def entropy(*, probs: Tensor) -> Tensor:
     tensor([0.0000, 0.6931])
     """
     check_probs(probs)
-    return torch.special.entr(probs).sum(1)
+    terms: Tensor = torch.special.entr(probs)  # [N, C]
+    return terms.sum(1)
