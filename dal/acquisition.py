@@ -107,7 +107,8 @@ def rehearse(strategy: Strategy, score: Strategy | None, *, samples: int, num_cl
 
     values: dict[str, Any] = {"scores": draw(pool), "generator": generator, "n": n, "round": 0}
     values |= {"n_pool": pool, "n_labelled": labelled, "labels": torch.arange(labelled) % 2}
-    values["head"] = nn.Linear(width, num_classes)
+    last_layer = draw(width, num_classes)
+    values["head"] = lambda features: features @ last_layer
     for prefix, rows in (("", pool), ("labelled_", labelled)):
         log_probs = draw(rows, samples, num_classes).log_softmax(-1)
         values[f"{prefix}log_probs"] = log_probs
