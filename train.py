@@ -2,17 +2,17 @@
 
 import difflib
 import os
-import re
 import sys
 from functools import partial
 from pathlib import Path
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import MissingConfigException
+from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from hydra.types import RunMode
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import ConfigAttributeError, ConfigKeyError, MissingMandatoryValue
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="config")
@@ -25,9 +25,12 @@ def main(config: DictConfig) -> float | None:
     try:
         return experiment(config, Path(job.runtime.output_dir), title, sweep=sweep)
     except Exception as error:
-        if sweep:  # the other jobs go on, and their lines follow
-            print(f"error in {title}: {explain(error)}", file=sys.stderr)
-        raise
+        if os.environ["DAL_TRACEBACK"] == "1":
+            raise
+        if not sweep:
+            sys.exit(f"error: {explain(error)}")
+        print(f"error in {title}: {explain(error)}", file=sys.stderr)
+        raise  # Hydra lets the other jobs run and ends with this
 
 
 def experiment(config: DictConfig, directory: Path, title: str, *, sweep: bool) -> float | None:
@@ -85,27 +88,32 @@ def explain(error: BaseException) -> str:
         near = difflib.get_close_matches(name, error.options, n=1, cutoff=0.3)
         meant = f"did you mean {near[0]}? " if near else ""
         return f"{group}={name} is unknown; {meant}There are: {', '.join(error.options)}"
-    while error.__cause__ is not None:
+    while isinstance(error, HydraException) and error.__cause__ is not None:
         error = error.__cause__
-    if key := re.search(r"Key '(\w+)' is not in struct", str(error)):
-        known = OmegaConf.load(Path(__file__).parent / "conf/config.yaml")
-        names = {str(name) for name in known} | {
-            next(iter(g)) for g in known.defaults if g != "_self_"
-        }
-        near = difflib.get_close_matches(key[1], names, n=1, cutoff=0.3)
-        meant = f"did you mean {near[0]}? " if near else ""
-        return f"the key {key[1]} is unknown; {meant}`python train.py --help` lists the keys"
+    if isinstance(error, MissingMandatoryValue):
+        return f"{error.full_key} has no value; add {error.full_key}=..."
+    if isinstance(error, ConfigKeyError | ConfigAttributeError):
+        conf = Path(__file__).parent / "conf"
+        known = {*OmegaConf.load(conf / "config.yaml"), *(p.name for p in conf.iterdir())}
+        near = difflib.get_close_matches(str(error.full_key), map(str, known), n=1, cutoff=0.3)
+        meant = f"did you mean {near[0]}? " if near and "." not in str(error.full_key) else ""
+        return f"the key {error.full_key} is unknown; {meant}`python train.py --help` lists them"
+    if isinstance(error, OverrideParseException):
+        return f"{error.override!r} is no key=value; quote brackets and commas for the shell"
     message = " ".join(str(error).split())
     expected = isinstance(error, ValueError | FileNotFoundError)
     return message if expected and message else f"{type(error).__name__}: {message}"
 
 
 if __name__ == "__main__":
-    traceback_wanted = os.environ.get("HYDRA_FULL_ERROR") == "1"
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands the exception on and prints nothing
+    # With HYDRA_FULL_ERROR Hydra hands every exception on and prints nothing of its own.
+    os.environ["DAL_TRACEBACK"] = os.environ.get("HYDRA_FULL_ERROR", "0")
+    os.environ["HYDRA_FULL_ERROR"] = "1"
     try:
         main()
     except Exception as error:
-        if traceback_wanted:
+        if os.environ["DAL_TRACEBACK"] == "1":
             raise
         sys.exit(f"error: {explain(error)}")
+    except KeyboardInterrupt:
+        sys.exit("interrupted; the same command continues after the last finished round")

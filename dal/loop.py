@@ -21,6 +21,7 @@ from dal.acquisition import Strategy, name_of
 from dal.callbacks.acquire import Acquire
 from dal.callbacks.round_log import Record, RoundLog, Run
 from dal.data.datamodule import ActiveDataModule
+from dal.functional.checks import check_count
 from dal.models.weights import cold
 from dal.posteriors.posterior import Posterior
 from dal.run_directory import RunDirectory
@@ -179,10 +180,8 @@ def _check(
     epochs: int,
 ) -> None:
     """Refuse what cannot work before anything is written."""
-    if rounds < 0:
-        raise ValueError(f"rounds must be at least 0, got {rounds}")
-    if epochs < 1:
-        raise ValueError(f"epochs must be at least 1, got {epochs}")
+    check_count("rounds", rounds, 0)
+    check_count("epochs", epochs, 1)
     make_query(n=query_size).check(data)
     if data.pool_subset is not None and data.pool_subset < query_size:
         raise ValueError(f"pool_subset {data.pool_subset} is below query_size {query_size}")

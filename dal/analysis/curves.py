@@ -73,7 +73,12 @@ def aubc(points: Sequence[Point]) -> float:
     return area / (points[-1].n_labelled - points[0].n_labelled)
 
 
-def plot_curves(curves: Mapping[str, Sequence[Point]], file: str | Path, title: str = "") -> None:
+def plot_curves(
+    curves: Mapping[str, Sequence[Point]],
+    file: str | Path,
+    title: str = "",
+    metric: str = "test/accuracy",
+) -> None:
     """Draw curves with a band of one standard deviation into a picture file."""
     from matplotlib.figure import Figure  # no pyplot: no global state, no display
 
@@ -88,7 +93,7 @@ def plot_curves(curves: Mapping[str, Sequence[Point]], file: str | Path, title: 
             high = [point.mean + point.sd for point in points]
             axes.fill_between(labels, low, high, color=line.get_color(), alpha=0.15, linewidth=0)
     axes.set_xlabel("labelled items")
-    axes.set_ylabel("test accuracy")
+    axes.set_ylabel(metric.replace("/", " "))
     axes.set_title(title)
     axes.grid(alpha=0.3)
     axes.legend(loc="lower right")

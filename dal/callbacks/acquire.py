@@ -8,6 +8,7 @@ from torch import Tensor
 from dal.acquisition import Query, Strategy, inputs_of, query, rehearse
 from dal.callbacks.round_log import RoundLog
 from dal.data.datamodule import ActiveDataModule
+from dal.functional.checks import check_count
 from dal.posteriors.deterministic import Deterministic
 from dal.posteriors.posterior import Posterior
 from dal.seeding import generator_for
@@ -38,8 +39,7 @@ class Acquire(pl.Callback):
         posterior: Posterior | None = None,
         score: Strategy | None = None,
     ) -> None:
-        if n < 1:
-            raise ValueError(f"query_size must be at least 1, got {n}")
+        check_count("query_size", n, 1)
         self.strategy = strategy
         self.n = n
         self.posterior = posterior or Deterministic()

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.utils.data import BatchSampler, DataLoader, Dataset, RandomSampler, SequentialSampler
 
 from dal.data.data import Data, Rows, Transform
+from dal.functional.checks import check_count
 from dal.oracles.dataset import DatasetOracle, Oracle
 from dal.pool import LabelledPool
 from dal.seeding import generator_for
@@ -58,12 +59,17 @@ class ActiveDataModule(pl.LightningDataModule):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        for name, size in (("batch_size", batch_size), ("eval_batch_size", eval_batch_size)):
-            if size < 1:
-                raise ValueError(f"{name} must be at least 1, got {size}")
-        for name, optional in (("steps", steps), ("pool_subset", pool_subset)):
-            if optional is not None and optional < 1:
-                raise ValueError(f"{name} must be at least 1 or null, got {optional}")
+        for name, value, least in (
+            ("batch_size", batch_size, 1),
+            ("eval_batch_size", eval_batch_size, 1),
+            ("steps", 1 if steps is None else steps, 1),
+            ("pool_subset", 1 if pool_subset is None else pool_subset, 1),
+            ("initial_size", initial_size, 0),
+            ("val_size", val_size, 0),
+            ("num_workers", num_workers, 0),
+            ("seed", seed, 0),
+        ):
+            check_count(name, value, least)
         self.data = data
         self.oracle = oracle(data)
         self.batch_size = batch_size
@@ -73,8 +79,8 @@ class ActiveDataModule(pl.LightningDataModule):
         self.num_workers = num_workers
         self.seed = seed
         rows = len(data.train)
-        if not 0 <= val_size < rows:
-            raise ValueError(f"val_size must lie between 0 and {rows - 1}, got {val_size}")
+        if val_size >= rows:
+            raise ValueError(f"val_size must leave rows to buy: below {rows}, got {val_size}")
         split = torch.randperm(rows, generator=generator_for(seed, "split"))
         self.pool = LabelledPool(rows, held_out=split[:val_size].sort().values)
         start = self._start(initial, initial_size)
@@ -164,10 +170,9 @@ class ActiveDataModule(pl.LightningDataModule):
         free = self.pool.unlabelled
         if not isinstance(initial, str):
             return self.pool.check(initial)
-        if not 0 <= size <= len(free):
+        if size > len(free):
             raise ValueError(
-                f"initial_size must lie between 0 and the {len(free)} rows that may be bought, "
-                f"got {size}"
+                f"initial_size must be at most the {len(free)} rows that may be bought, got {size}"
             )
         generator = generator_for(self.seed, "initial")
         order = free[torch.randperm(len(free), generator=generator)]

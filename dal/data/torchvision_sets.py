@@ -76,7 +76,7 @@ def torchvision_set(
             folder = Path(data_dir) / known.folder
             raise FileNotFoundError(
                 f"{name} is not complete: wanted {known.files} in the folder "
-                f"{folder.absolute()}, {tried}; put the files there, set data_dir "
+                f"{folder.resolve()}, {tried}; put the files there, set data_dir "
                 f"(or DAL_DATA_DIR) to their parent folder, or pass dataset.download=true"
             ) from error
     train_set, test_set = (_rows(part) for part in parts)

@@ -1,6 +1,14 @@
 """Checks at the public door of the maths ring: a rule, then what came instead."""
 
+from numbers import Integral
+
 from torch import Tensor
+
+
+def check_count(name: str, value: object, least: int) -> None:
+    """Raise ValueError unless `value` is a whole number of at least `least`."""
+    if not isinstance(value, Integral) or isinstance(value, bool) or value < least:
+        raise ValueError(f"{name} must be a whole number of at least {least}, got {value!r}")
 
 
 def check_n(n: int, size: int) -> None:

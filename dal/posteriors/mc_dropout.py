@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.overrides import TorchFunctionMode
 
+from dal.functional.checks import check_count
 from dal.posteriors.masks import Dropout, Masks
 from dal.posteriors.posterior import Predict, Prediction, evaluating, tapped_features
 from dal.posteriors.replay import replaying
@@ -35,6 +36,7 @@ class MCDropout:
     """
 
     def __init__(self, samples: int = 20, memory_mb: float = 64.0) -> None:
+        check_count("posterior.samples", samples, 1)
         if samples < 2:
             raise ValueError(
                 f"posterior.samples must be at least 2 for MC dropout, got {samples}; "
@@ -75,7 +77,8 @@ class MCDropout:
                 if first and bool((log_probs == log_probs[:, :1]).all()):
                     raise ValueError(
                         "MC dropout: all passes are identical, so that disagreement is 0 for every "
-                        "item; check that the dropout layers are reached and not saturated"
+                        "item; the dropout layers are not reached, or training diverged and left "
+                        "the network constant"
                     )
                 return Prediction(log_probs, features)
 

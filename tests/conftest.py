@@ -1,0 +1,53 @@
+"""Parametrise tests over the strategies that exist and the devices that are there."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+STRATEGIES = Path(__file__).parents[1] / "conf" / "strategy"
+
+DEVICES = [
+    "cpu",
+    pytest.param(
+        "cuda",
+        marks=[
+            pytest.mark.gpu,
+            pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
+        ],
+    ),
+]
+
+
+def pytest_addoption(parser):
+    parser.addoption(
+        "--strategy-dir",
+        action="append",
+        default=[],
+        type=Path,
+        metavar="DIR",
+        help="test the strategies of DIR/*.yaml too; may be given several times",
+    )
+
+
+def pytest_configure(config):
+    torch.set_num_threads(1)
+
+
+def pytest_generate_tests(metafunc):
+    if "strategy_file" in metafunc.fixturenames:
+        folders = [STRATEGIES, *metafunc.config.getoption("--strategy-dir")]
+        files = [file for folder in folders for file in yaml_files(folder)]
+        metafunc.parametrize("strategy_file", files, ids=[file.stem for file in files])
+    if "own_strategy_file" in metafunc.fixturenames:
+        files = yaml_files(STRATEGIES)
+        metafunc.parametrize("own_strategy_file", files, ids=[file.stem for file in files])
+    if "device" in metafunc.fixturenames:
+        metafunc.parametrize("device", DEVICES)
+
+
+def yaml_files(folder):
+    files = sorted(folder.glob("*.yaml"))
+    if not files:
+        raise pytest.UsageError(f"a strategy folder must hold *.yaml files, {folder} holds none")
+    return files
