@@ -15,7 +15,10 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, MissingMandatoryValue
 
 
-@hydra.main(version_base="1.3", config_path="conf", config_name="config")
+CONF = Path(__file__).resolve().parent / "conf"
+
+
+@hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")
 def main(config: DictConfig) -> float | None:
     """Run the experiment in Hydra's output directory and return the last test accuracy."""
     job = HydraConfig.get()
@@ -93,8 +96,7 @@ def explain(error: BaseException) -> str:
     if isinstance(error, MissingMandatoryValue):
         return f"{error.full_key} has no value; add {error.full_key}=..."
     if isinstance(error, ConfigKeyError | ConfigAttributeError):
-        conf = Path(__file__).parent / "conf"
-        known = {*OmegaConf.load(conf / "config.yaml"), *(p.name for p in conf.iterdir())}
+        known = {*OmegaConf.load(CONF / "config.yaml"), *(group.name for group in CONF.iterdir())}
         near = difflib.get_close_matches(str(error.full_key), map(str, known), n=1, cutoff=0.3)
         meant = f"did you mean {near[0]}? " if near and "." not in str(error.full_key) else ""
         return f"the key {error.full_key} is unknown; {meant}`python train.py --help` lists them"
@@ -105,7 +107,8 @@ def explain(error: BaseException) -> str:
     return message if expected and message else f"{type(error).__name__}: {message}"
 
 
-if __name__ == "__main__":
+def cli() -> None:
+    """Run Hydra's command line; whatever fails ends with one line and exit code 1."""
     # With HYDRA_FULL_ERROR Hydra hands every exception on and prints nothing of its own.
     os.environ["DAL_TRACEBACK"] = os.environ.get("HYDRA_FULL_ERROR", "0")
     os.environ["HYDRA_FULL_ERROR"] = "1"
@@ -117,3 +120,7 @@ if __name__ == "__main__":
         sys.exit(f"error: {explain(error)}")
     except KeyboardInterrupt:
         sys.exit("interrupted; the same command continues after the last finished round")
+
+
+if __name__ == "__main__":
+    cli()

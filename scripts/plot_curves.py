@@ -32,6 +32,7 @@ def main() -> None:
         sys.exit(f"error: {error}")
     out = options.out or options.root / "curves.png"
     console = Console(soft_wrap=True)
+    console.width = max(console.width, 100)
     for setting, curves in settings.items():
         ranked = dict(sorted(curves.items(), key=lambda item: -item[1][-1].mean))
         suffix = f"-{setting.replace('/', '-')}" if len(settings) > 1 else ""
@@ -45,14 +46,13 @@ def _table(setting: str, curves: dict[str, list[Point]], metric: str) -> Table:
     labels = sorted({point.n_labelled for points in curves.values() for point in points})
     step = max((len(labels) - 1) // (BUDGETS - 1), 1) if len(labels) > 1 else 1
     budgets = sorted({*labels[::-step][:BUDGETS]})
-    table = Table(
-        title=f"{setting or 'runs'}: {metric}, mean ± sd over seeds", title_justify="left"
-    )
-    table.add_column("strategy")
-    table.add_column("seeds", justify="right")
+    title = f"{setting or 'runs'}: {metric}, mean ± sd over seeds"
+    table = Table(title=title, title_justify="left", box=None, header_style="bold")
+    table.add_column("strategy", no_wrap=True)
+    table.add_column("seeds", justify="right", no_wrap=True)
     for budget in budgets:
-        table.add_column(f"{budget} labels", justify="right")
-    table.add_column("area (AUBC)", justify="right")
+        table.add_column(f"{budget} labels", justify="right", no_wrap=True)
+    table.add_column("AUBC", justify="right", no_wrap=True)
     for name, points in curves.items():
         known = {point.n_labelled: point for point in points}
         seeds = {point.seeds for point in points}

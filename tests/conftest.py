@@ -32,11 +32,18 @@ def pytest_addoption(parser):
 
 def pytest_configure(config):
     torch.set_num_threads(1)
+    for folder in strategy_folders(config):
+        yaml_files(folder)
+
+
+@pytest.fixture
+def own_strategies():
+    return STRATEGIES
 
 
 def pytest_generate_tests(metafunc):
     if "strategy_file" in metafunc.fixturenames:
-        folders = [STRATEGIES, *metafunc.config.getoption("--strategy-dir")]
+        folders = strategy_folders(metafunc.config)
         files = [file for folder in folders for file in yaml_files(folder)]
         metafunc.parametrize("strategy_file", files, ids=[file.stem for file in files])
     if "own_strategy_file" in metafunc.fixturenames:
@@ -44,6 +51,10 @@ def pytest_generate_tests(metafunc):
         metafunc.parametrize("own_strategy_file", files, ids=[file.stem for file in files])
     if "device" in metafunc.fixturenames:
         metafunc.parametrize("device", DEVICES)
+
+
+def strategy_folders(config):
+    return [STRATEGIES, *config.getoption("--strategy-dir")]
 
 
 def yaml_files(folder):

@@ -98,7 +98,7 @@ class ProgressLog(RoundLog):
             self.console.print(_table(run))
         if run.directory is not None:
             self._print(f"run    {run.directory}")
-            if (run.directory / "curve.png").exists():
+            if not self.prefix and (run.directory / "curve.png").exists():
                 self._print(f"curve  {run.directory / 'curve.png'}")
 
     def close(self) -> None:

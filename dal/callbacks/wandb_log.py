@@ -74,7 +74,7 @@ class WandbLog(RoundLog):
             id=kept.get("id"),
             resume="allow",
             mode=None if os.environ.get("WANDB_MODE") else default_mode(),
-            dir=str(run.directory) if run.directory else None,
+            dir=str(run.directory.resolve()) if run.directory else None,
             settings=wandb.Settings(**{**quiet, **self.settings}),
             **self.options,
         )
@@ -91,7 +91,7 @@ class WandbLog(RoundLog):
             return
         picture = run.directory / "curve.png" if run.directory else None
         if picture and picture.exists():
-            self.run.log({"curve": wandb.Image(str(picture))}, step=self.logged)
+            self.run.log({"curve": wandb.Image(str(picture))}, step=self.logged, commit=True)
         artifact = wandb.Artifact(f"acquired-{self.run.id}", type="acquired")
         bought = [
             {"round": r["round"], "acquired": r["acquired"], "labels": r["acquired_labels"]}
@@ -101,7 +101,7 @@ class WandbLog(RoundLog):
             file.write(json.dumps(bought))
         self.run.log_artifact(artifact)
         if self.run.offline:
-            folder = Path(self.run.dir).parent
+            folder = os.path.relpath(Path(self.run.dir).parent)
             Console(soft_wrap=True).print(f"wandb  offline; to upload: wandb sync {folder}")
         elif self.run.url:
             Console(soft_wrap=True).print(f"wandb  {self.run.url}")
@@ -115,7 +115,8 @@ class WandbLog(RoundLog):
 
     def _catch_up(self, run: Run) -> None:
         for record in run.records[self.logged :]:
-            self.run.log(self._row(run, record), step=record["round"])
+            row = self._row(run, record)
+            self.run.log(row, step=record["round"], commit=True)  # written now, not with the next
             self.logged = record["round"] + 1
             if run.directory:
                 state = {"id": self.run.id, "logged": self.logged}

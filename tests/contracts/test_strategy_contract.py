@@ -4,6 +4,7 @@ import ast
 import doctest
 import inspect
 import random
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -130,7 +131,7 @@ def test_the_same_seed_gives_the_same_answer(strategy_file, kind):
     strategy = strategy_of(strategy_file)
     n = min(5, build(kind)["n_pool"])
     for seed in range(3):
-        first, second = (choose(strategy, build(kind, seed=seed), n) for _ in range(2))
+        first, second = (call(strategy, build(kind, seed=seed), n=n) for _ in range(2))
         assert torch.equal(first, second)
 
 
@@ -222,13 +223,9 @@ def test_arguments_are_keywords_and_yaml_keys_are_among_them(strategy_file):
     assert {parameter.kind for parameter in parameters.values()} == {inspect.Parameter.KEYWORD_ONLY}
 
 
-def test_files_and_yamls_correspond_one_to_one(own_strategy_file):
-    folder = own_strategy_file.parent
-    [package] = dal.strategies.__path__
-    modules = sorted(path.stem for path in type(folder)(package).glob("*.py"))
-    assert [file.stem for file in sorted(folder.glob("*.yaml"))] == [
-        stem for stem in modules if stem != "__init__"
-    ]
+def test_files_and_yamls_correspond_one_to_one(own_strategies):
+    modules = {path.stem for path in Path(*dal.strategies.__path__).glob("*.py")} - {"__init__"}
+    assert {file.stem for file in own_strategies.glob("*.yaml")} == modules
 
 
 def test_a_file_holds_the_one_public_function_of_its_name(own_strategy_file):

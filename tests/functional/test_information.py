@@ -27,7 +27,7 @@ def close(actual, expected, atol=1e-10):
 
 
 def random_samples(seed, items=4, samples=5, classes=3):
-    """Two classes in three are as good as impossible in some samples, and one is in all."""
+    """Log-probabilities [items, samples, classes], from flat ones to probabilities of 0."""
     rng = torch.Generator().manual_seed(seed)
     scale = torch.tensor([1.0, 5.0, 30.0, 400.0]).repeat(items)[:items, None, None]
     draws = torch.randn(items, samples, classes, generator=rng, dtype=torch.float64)
@@ -35,7 +35,7 @@ def random_samples(seed, items=4, samples=5, classes=3):
 
 
 def slow_entropy(probs):
-    return sum(p * math.log(1 / p) for p in probs if p > 0)
+    return sum(-p * math.log(p) for p in probs if p > 0)
 
 
 def slow_mean(samples):
@@ -112,19 +112,14 @@ def test_bald_of_disagreeing_certain_samples_is_ln_two():
     close(mutual_information(logs(B)), [LN2, LN2])
 
 
-def test_bald_has_its_published_values():
-    close(
-        mutual_information(logs(C)),
-        torch.tensor([0.184732743817, 0.141200279795, 0.184712450151]),
-        atol=1e-7,
-    )
+def test_bald_of_unequally_informative_items_has_its_known_values():
+    close(mutual_information(logs(C)), [0.184732743817, 0.141200279795, 0.184712450151])
     close(mutual_information(logs(D)), [LN2, LN2, 0.368064207168])
 
 
-def test_bald_of_case_c_is_the_difference_of_its_entropies():
+def test_mean_entropy_of_the_samples_has_its_known_values():
     expected = [0.499499021313, 0.543031485335, 0.506210859163]
     close(entropy(logs(C)).mean(1), expected)
-    close(mutual_information(logs(C)), [0.184732743817, 0.141200279795, 0.184712450151])
 
 
 def test_bald_of_a_joint_label_counts_shared_information_once():

@@ -99,11 +99,6 @@ def test_the_least_float32_weight_is_enough_to_be_drawn():
     assert draws([0.0, 1e-45, 0.0], [True] * 3, count=20).keys() == {1}
 
 
-def test_a_light_position_before_the_last_bound_is_reached():
-    counts = draws([1.0] * 3 + [0.0] * 3, [True] * 6, count=300)
-    assert counts.keys() == {0, 1, 2}
-
-
 def test_draws_follow_the_generator_alone():
     weights, free = torch.arange(1.0, 50.0), torch.ones(49, dtype=torch.bool)
 
