@@ -33,6 +33,20 @@ def check_tensor(name: str, value: Tensor, *shape: str) -> None:
         raise ValueError(f"{name} must not hold NaN, got {int(value.isnan().sum())} of them")
 
 
+def check_features(name: str, value: Tensor, rows: str = "N") -> None:
+    """Raise ValueError unless `value` is [rows, D] and its squared distances can be computed.
+
+    An infinite feature, or one whose square overflows, turns distances into NaN.
+    """
+    check_tensor(name, value, rows, "D")
+    exploded = ~value.square().sum(1).isfinite()
+    if exploded.any():
+        raise ValueError(
+            f"{name} must have finite squared norms in {value.dtype}, got {int(exploded.sum())} "
+            f"rows without; training diverged, or the features need scaling"
+        )
+
+
 def check_samples(log_probs: Tensor, strategy: str) -> None:
     """Raise ValueError unless `log_probs` [N, K, C] holds at least two posterior samples."""
     check_tensor("log_probs", log_probs, "N", "K", "C")

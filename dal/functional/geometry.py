@@ -31,7 +31,7 @@ def nearest_squared_distance(points: Tensor, centres: Tensor) -> Tensor:
     for start in range(0, len(points), ROWS):
         rows = points[start : start + ROWS]
         norms = rows.square().sum(1, keepdim=True)
-        for block in centres.split(CENTRES):
+        for block in centres.split(CENTRES) if len(centres) else ():
             tile = torch.addmm(block.square().sum(1), rows, block.T, alpha=-2)  # [rows, block]
             best = tile.amin(1, keepdim=True).add_(norms).clamp_min_(0).squeeze(1)
             nearest[start : start + ROWS] = torch.minimum(nearest[start : start + ROWS], best)

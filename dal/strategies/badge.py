@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from dal.functional.checks import check_n, check_probs, check_tensor
+from dal.functional.checks import check_features, check_n, check_probs
 from dal.functional.geometry import kmeans_plus_plus
 from dal.functional.gradients import hypothesised_error
 
@@ -26,7 +26,8 @@ def badge(*, probs: Tensor, features: Tensor, n: int, generator: torch.Generator
         [n] long positions, in the order of choice.
 
     Raises:
-        ValueError: if shapes differ from the above, n is out of range, or NaN is found.
+        ValueError: if shapes differ from the above, n is out of range, or a feature is NaN or
+            too large to square.
 
     Gradients of norm² 0.26, 0.375 and 1.52: the last is taken first.
 
@@ -36,7 +37,7 @@ def badge(*, probs: Tensor, features: Tensor, n: int, generator: torch.Generator
     tensor([2])
     """
     check_probs(probs)
-    check_tensor("features", features, "N", "D")
+    check_features("features", features)
     if len(features) != len(probs):
         raise ValueError(
             f"probs and features must have the same rows, got {len(probs)} and {len(features)}"

@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from dal.functional.checks import check_n, check_tensor
+from dal.functional.checks import check_features, check_n
 from dal.functional.geometry import k_center_greedy
 
 
@@ -22,15 +22,16 @@ def coreset(*, features: Tensor, labelled_features: Tensor, n: int) -> Tensor:
         [n] long positions, in the order of choice.
 
     Raises:
-        ValueError: if shapes differ from the above, n is out of range, or NaN is found.
+        ValueError: if shapes differ from the above, n is out of range, or a feature is NaN or
+            too large to square.
 
     >>> import torch
     >>> pool, labelled = torch.tensor([[0.0], [1.2], [2.5], [10.0]]), torch.tensor([[0.5]])
     >>> coreset(features=pool, labelled_features=labelled, n=2)
     tensor([3, 2])
     """
-    check_tensor("features", features, "N", "D")
-    check_tensor("labelled_features", labelled_features, "M", "D")
+    check_features("features", features)
+    check_features("labelled_features", labelled_features, "M")
     if features.shape[1] != labelled_features.shape[1]:
         raise ValueError(
             f"features and labelled_features must have the same D, "

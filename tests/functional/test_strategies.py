@@ -244,11 +244,11 @@ def test_coreset_refuses_features_of_another_width():
 
 def test_features_without_a_distance_are_refused():
     probs, features = tensor(P), tensor([[math.inf, 0], [3, 4], [0, 2]])
-    with pytest.raises(ValueError, match="features must .* got"):
+    with pytest.raises(ValueError, match=r"features must .* got"):
         coreset(features=features, labelled_features=features[:0], n=3)
-    with pytest.raises(ValueError, match="labelled_features must .* got"):
+    with pytest.raises(ValueError, match=r"labelled_features must .* got"):
         coreset(features=features[1:], labelled_features=features, n=2)
-    with pytest.raises(ValueError, match="features must .* got"):
+    with pytest.raises(ValueError, match=r"features must .* got"):
         badge(probs=probs, features=features, n=3, generator=torch.Generator())
 
 

@@ -135,7 +135,10 @@ def test_two_equal_trainings_choose_the_same(kit, make):
 
 
 def test_without_an_active_data_module_training_does_not_start(kit):
-    module, rows = build(kit), torch.utils.data.TensorDataset(torch.zeros(4, 4), torch.arange(4) % 3)
+    module, rows = (
+        build(kit),
+        torch.utils.data.TensorDataset(torch.zeros(4, 4), torch.arange(4) % 3),
+    )
     before = module.last.weight.detach().clone()
     with pytest.raises(ValueError, match="ActiveDataModule"):
         plain(callbacks=[Acquire(margin, n=2)]).fit(module, DataLoader(rows))

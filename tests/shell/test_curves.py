@@ -72,7 +72,9 @@ def test_a_curve_is_in_the_order_of_the_budget():
 
 
 def test_a_curve_may_be_of_another_metric_and_skips_rounds_without_it():
-    runs = {"run": [record(0, 10, 0.5), record(1, 20, 0.5, loss=2.0), record(2, 30, 0.5, loss=None)]}
+    runs = {
+        "run": [record(0, 10, 0.5), record(1, 20, 0.5, loss=2.0), record(2, 30, 0.5, loss=None)]
+    }
     assert curve(runs, "loss") == [Point(20, 2.0, 0.0, 1)]
 
 

@@ -19,7 +19,6 @@ def split(targets, n, seed=0):
     return stratified_split(torch.tensor(targets), n, torch.Generator().manual_seed(seed))
 
 
-
 def test_a_split_keeps_the_shares_of_the_classes():
     targets = [0] * 60 + [1] * 30 + [2] * 10
     _, held = split(targets, 20)

@@ -102,9 +102,7 @@ def test_uint8_images_are_normalised_by_their_own_statistics(tmp_path):
     data = tensors(file)
     batch = data.normalise(data.train.inputs)
     torch.testing.assert_close(batch.mean((0, 2, 3)), torch.zeros(3), atol=1e-5, rtol=0)
-    torch.testing.assert_close(
-        batch.std((0, 2, 3), correction=0), torch.ones(3), atol=1e-5, rtol=0
-    )
+    torch.testing.assert_close(batch.std((0, 2, 3), correction=0), torch.ones(3), atol=1e-5, rtol=0)
 
 
 @both

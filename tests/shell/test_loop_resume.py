@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import signal
 from functools import partial
 
 import pytest
@@ -82,6 +83,23 @@ def run(kit):
     return run
 
 
+@pytest.fixture(scope="module")
+def known():
+    return {}
+
+
+@pytest.fixture
+def expected(run, known):
+    """Records and final state of a run that was not stopped, made once for each start."""
+
+    def expected(weights):
+        if weights not in known:
+            known[weights] = run(None, weights)
+        return known[weights]
+
+    return expected
+
+
 @pytest.fixture
 def whole(run, tmp_path):
     """Records, final state, and the directory as it was after each round."""
@@ -101,17 +119,16 @@ def test_the_file_of_rounds_holds_the_records(run, tmp_path):
 
 
 @every_start
-@pytest.mark.parametrize("last", range(ROUNDS))
-def test_a_run_continues_after_its_last_round(run, tmp_path, weights, last):
-    expected = run(tmp_path / "whole", weights, logs=[Snapshots(tmp_path)])
-    assert run(tmp_path / str(last), weights) == expected
+def test_a_run_continues_after_its_last_round(run, expected, tmp_path, weights):
+    run(tmp_path / "whole", weights, logs=[Snapshots(tmp_path)])
+    for last in range(ROUNDS):
+        assert run(tmp_path / str(last), weights) == expected(weights)
 
 
-@every_start
-@pytest.mark.parametrize("round", [0, 1, ROUNDS])
+@pytest.mark.parametrize(("weights", "round"), [(cold, 0), (warm, 1), (cold, ROUNDS)])
 @pytest.mark.parametrize("step", STEPS)
 def test_a_kill_before_any_write_of_a_round_loses_nothing(
-    run, tmp_path, monkeypatch, weights, step, round
+    run, expected, tmp_path, monkeypatch, weights, step, round
 ):
     calls = []
     write = getattr(RunDirectory, step)
@@ -125,7 +142,8 @@ def test_a_kill_before_any_write_of_a_round_loses_nothing(
     with monkeypatch.context() as patch, pytest.raises(KilledError):
         patch.setattr(RunDirectory, step, killed)
         run(tmp_path, weights)
-    assert run(tmp_path, weights) == run(None, weights)
+    assert len(calls) == round + 1
+    assert run(tmp_path, weights) == expected(weights)
 
 
 @pytest.mark.parametrize("hook", ["on_train_start", "on_train_end", "on_test_start"])
@@ -133,6 +151,22 @@ def test_a_kill_inside_a_round_does_the_round_again(run, whole, tmp_path, hook):
     with pytest.raises(KilledError):
         run(tmp_path / "run", logs=[KillAt(hook, 2)])
     assert len((tmp_path / "run" / "rounds.jsonl").read_text().splitlines()) == 2
+    assert run(tmp_path / "run") == whole[:2]
+
+
+def test_an_interrupt_while_training_ends_the_run_and_records_nothing(run, whole, tmp_path):
+    class Interrupt(RoundLog):
+        def on_train_batch_end(self, trainer, *args):
+            if trainer.datamodule.round == 1:
+                raise KeyboardInterrupt
+
+    handler = signal.getsignal(signal.SIGINT)
+    try:
+        with pytest.raises((KeyboardInterrupt, SystemExit)):
+            run(tmp_path / "run", logs=[Interrupt()])
+    finally:
+        signal.signal(signal.SIGINT, handler)
+    assert len((tmp_path / "run" / "rounds.jsonl").read_text().splitlines()) == 1
     assert run(tmp_path / "run") == whole[:2]
 
 

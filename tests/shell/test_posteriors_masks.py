@@ -55,10 +55,7 @@ def test_the_samples_of_a_small_network_are_those_of_masks_drawn_by_hand():
     first = (torch.rand(K, 1, 8, generator=generator) >= 0.5).float() / 0.5
     second = (torch.rand(K, 1, 6, generator=generator) >= 0.25).float() / 0.75
     expected = torch.stack(
-        [
-            head(two((one(batch) * first[k]).tanh()) * second[k]).log_softmax(1)
-            for k in range(K)
-        ],
+        [head(two((one(batch) * first[k]).tanh()) * second[k]).log_softmax(1) for k in range(K)],
         dim=1,
     )
     torch.testing.assert_close(sampled(model, batch), expected, atol=1e-6, rtol=1e-6)

@@ -182,9 +182,7 @@ def test_what_only_a_later_batch_shows_is_not_lost():
 def test_token_inputs_and_embeddings_give_full_passes():
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        model = nn.Sequential(
-            nn.Embedding(9, 4), nn.Flatten(), nn.Dropout(0.5), nn.Linear(12, 3)
-        )
+        model = nn.Sequential(nn.Embedding(9, 4), nn.Flatten(), nn.Dropout(0.5), nn.Linear(12, 3))
     given = torch.randint(9, (3, 5, 3), generator=torch.Generator().manual_seed(0)).unbind()
     torch.testing.assert_close(shared(model, given), full_passes(model, given), atol=2e-6, rtol=0)
 

@@ -6,6 +6,7 @@ import re
 from functools import partial
 
 import pytest
+import torch
 from PIL import Image
 from rich.console import Console
 
@@ -103,6 +104,10 @@ def shown(run, terminal=False, log=None, **options):
     return out.getvalue(), records
 
 
+def table_of(folder):
+    return list(csv.DictReader((folder / "rounds.csv").read_text().splitlines()))
+
+
 def rounds_of(text):
     return [line for line in text.splitlines() if re.search(r"\bround +\d+ ", line)]
 
@@ -157,7 +162,6 @@ def test_a_continued_run_says_so_and_shows_all_of_it_in_the_table(run, tmp_path)
     assert rounds_of(text) == []
 
 
-@pytest.mark.filterwarnings("ignore:install \"ipywidgets\"")
 def test_a_terminal_shows_bars_and_gets_its_cursor_back(run):
     text, _ = shown(run, terminal=True)
     for name in ("rounds", "training", "pool"):
@@ -169,8 +173,6 @@ def test_a_terminal_gets_its_cursor_back_after_a_failure(run):
     def fails(*, probs, n):
         if len(probs) > 10:
             raise KeyError("failed")
-        import torch
-
         return torch.arange(n)
 
     out = io.StringIO()
@@ -181,7 +183,7 @@ def test_a_terminal_gets_its_cursor_back_after_a_failure(run):
 
 def test_the_csv_file_has_a_row_per_round_and_no_lists(run, tmp_path):
     records = run(CsvLog(), directory=tmp_path)
-    rows = list(csv.DictReader((tmp_path / "rounds.csv").open()))
+    rows = table_of(tmp_path)
     assert len(rows) == 3
     for row, record in zip(rows, records, strict=True):
         assert float(row["test/accuracy"]) == record["test/accuracy"]
@@ -194,7 +196,7 @@ def test_the_csv_file_of_a_continued_run_has_every_round_once(run, tmp_path):
     with pytest.raises(KeyError):
         run(CsvLog(), Diary([], fail="round 1"), directory=tmp_path)
     run(CsvLog(), directory=tmp_path)
-    rows = list(csv.DictReader((tmp_path / "rounds.csv").open()))
+    rows = table_of(tmp_path)
     assert [row["round"] for row in rows] == ["0", "1", "2"]
 
 
@@ -204,7 +206,7 @@ def test_a_round_without_training_leaves_its_loss_empty(run, tmp_path, kit):
         data, model=kit.toy_module, strategy=margin, rounds=1, query_size=4,
         trainer=partial(PLAIN_TRAINER, accelerator="cpu"), directory=tmp_path, logs=[CsvLog()],
     )  # fmt: skip
-    first, second = csv.DictReader((tmp_path / "rounds.csv").open())
+    first, second = table_of(tmp_path)
     assert first["train/loss"] == ""
     assert float(second["train/loss"]) > 0
 
