@@ -13,6 +13,7 @@ from hydra.types import RunMode
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, MissingMandatoryValue
+from rich.console import Console
 
 
 CONF = Path(__file__).resolve().parent / "conf"
@@ -38,11 +39,12 @@ def main(config: DictConfig) -> float | None:
 
 def experiment(config: DictConfig, directory: Path, title: str, *, sweep: bool) -> float | None:
     """Build what the configuration names and run the rounds."""
-    from dal.callbacks.curve import Curve
-    from dal.callbacks.progress import ProgressLog
-    from dal.data.datamodule import ActiveDataModule
-    from dal.loop import run_rounds
-    from dal.models.classifier import Classifier, build_network
+    with Console().status("loading torch and lightning"):
+        from dal.callbacks.curve import Curve
+        from dal.callbacks.progress import ProgressLog
+        from dal.data.datamodule import ActiveDataModule
+        from dal.loop import run_rounds
+        from dal.models.classifier import Classifier, build_network
 
     plain = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
     logger = instantiate(config.logger)

@@ -187,9 +187,11 @@ def _check(
         raise ValueError(f"pool_subset {data.pool_subset} is below query_size {query_size}")
     try:
         with _quiet_lightning():
-            trainer(max_epochs=1)
+            devices = trainer(max_epochs=1).world_size
     except MisconfigurationException as error:
         raise ValueError(f"trainer: {error} Use trainer=cpu, or trainer=auto.") from None
+    if devices > 1:
+        raise ValueError(f"a run uses one device, got {devices}; use trainer.devices=1")
 
 
 def peak_memory_bytes() -> int:

@@ -1,5 +1,7 @@
 """Tiny data sets, networks and spies for the tests of the shell."""
 
+import shutil
+from functools import partial
 from types import SimpleNamespace
 
 import lightning.pytorch as pl
@@ -7,8 +9,17 @@ import pytest
 import torch
 from torch import nn
 
+from dal.callbacks.round_log import RoundLog
 from dal.data.data import Data, Normalise, TensorRows
+from dal.data.datamodule import ActiveDataModule
+from dal.loop import PLAIN_TRAINER, run_rounds
 from dal.models.classifier import Classifier
+from dal.models.weights import cold
+from dal.posteriors.mc_dropout import MCDropout
+from dal.strategies.badge import badge
+
+CONFIG = {"seed": 0, "model": {"width": 16, "shape": [1, 2]}, "name": "x"}
+CLOCKS = {"train_seconds", "acquisition_seconds", "test_seconds", "peak_memory_bytes"}
 
 
 class SpyRows(TensorRows):
@@ -126,6 +137,38 @@ def toy_module():
     return Classifier(toy_network(), 3, lambda p: torch.optim.Adam(p, lr=0.05))
 
 
+def timeless(records):
+    """Records without what differs between two equal runs."""
+    return [{k: v for k, v in record.items() if k not in CLOCKS} for record in records]
+
+
+class KilledError(BaseException):
+    """Stands for a kill: no handler of the package may catch it."""
+
+
+class KillAt(RoundLog):
+    """Dies in a hook of a round."""
+
+    def __init__(self, hook, round):
+        self.round, self.seen = round, 0
+        setattr(self, hook, self.die)
+
+    def die(self, *args):
+        if self.seen == self.round:
+            raise KilledError
+        self.seen += 1
+
+
+class Snapshots(RoundLog):
+    """Copies the directory after every round."""
+
+    def __init__(self, to):
+        self.to = to
+
+    def on_round_end(self, run, record):
+        shutil.copytree(run.directory, self.to / str(record["round"]))
+
+
 @pytest.fixture
 def kit():
     """The helpers above, without an import from a conftest."""
@@ -139,4 +182,66 @@ def kit():
         index_data=index_data,
         toy_network=toy_network,
         toy_module=toy_module,
+        timeless=timeless,
+        KilledError=KilledError,
+        KillAt=KillAt,
+        Snapshots=Snapshots,
+        CONFIG=CONFIG,
     )
+
+
+@pytest.fixture(scope="session")
+def kept_run():
+    """Make three purchases in a directory; return the records and the pool's final state."""
+
+    def run(directory, weights=cold, config=CONFIG, **options):
+        data = ActiveDataModule(toy_data(), initial_size=6, val_size=4, steps=5, batch_size=16)
+        records = run_rounds(
+            data,
+            model=toy_module,
+            strategy=badge,
+            rounds=3,
+            query_size=4,
+            posterior=MCDropout(4),
+            trainer=partial(PLAIN_TRAINER, accelerator="cpu"),
+            weights=weights,
+            directory=directory,
+            config=config,
+            **options,
+        )
+        return timeless(records), data.state_dict()
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def expected(kept_run):
+    """What a run that was not stopped gives, made once for each kind of start."""
+    known = {}
+
+    def expected(weights=cold):
+        if weights not in known:
+            known[weights] = kept_run(None, weights)
+        return known[weights]
+
+    return expected
+
+
+@pytest.fixture(scope="session")
+def _snapshots(tmp_path_factory, kept_run):
+    root = tmp_path_factory.mktemp("whole")
+    kept_run(root / "run", logs=[Snapshots(root)])
+    return root
+
+
+@pytest.fixture
+def after(_snapshots, tmp_path):
+    """Give a copy of the directory of a run as it was after one of its rounds."""
+
+    def after(round):
+        folder = tmp_path / f"after {round}"
+        if not folder.exists():
+            shutil.copytree(_snapshots / str(round), folder)
+        return folder
+
+    return after

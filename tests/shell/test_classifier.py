@@ -61,7 +61,7 @@ def test_accuracy_is_over_items_and_not_over_classes():
 def test_the_calibration_error_is_as_by_hand():
     sure, unsure = torch.tensor([0.8, 0.2]).log(), torch.tensor([0.6, 0.4]).log()
     logits = torch.stack([sure] * 4 + [unsure] * 4)
-    targets = torch.tensor([0, 0, 0, 1] + [0, 1, 1, 1])
+    targets = torch.tensor([0, 0, 0, 1, 0, 1, 1, 1])
     # half of the items at confidence .8 with accuracy 3/4, half at .6 with 1/4
     assert measured(logits, targets)["test/ece"] == pytest.approx(0.5 * 0.05 + 0.5 * 0.35, abs=1e-6)
 

@@ -101,7 +101,7 @@ def test_a_start_larger_than_what_may_be_bought_is_refused(data, initial, size, 
 
 
 def test_an_unknown_start_is_refused(data):
-    with pytest.raises(ValueError, match="initial must be random, balanced.*'best'"):
+    with pytest.raises(ValueError, match=r"initial must be random, balanced.*'best'"):
         ActiveDataModule(data, initial="best")
 
 

@@ -197,7 +197,7 @@ def test_missing_files_are_named_and_nothing_is_fetched(tmp_path, monkeypatch, n
 
 
 def test_an_unknown_set_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="MNIST, FashionMNIST.*got 'ImageNet'"):
+    with pytest.raises(ValueError, match=r"MNIST, FashionMNIST.*got 'ImageNet'"):
         torchvision_set("ImageNet", tmp_path)
 
 

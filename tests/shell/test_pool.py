@@ -81,7 +81,7 @@ def test_a_bad_label_raises_and_changes_nothing(pool, labels):
 
 @pytest.mark.parametrize("held_out", [[5], [-1], [0, 0], [0.5], [True]])
 def test_a_bad_held_out_row_is_refused(held_out):
-    with pytest.raises(ValueError, match="ind(ex|ices)"):
+    with pytest.raises(ValueError, match=r"ind(ex|ices)"):
         LabelledPool(5, held_out)
 
 

@@ -12,7 +12,7 @@ CHANNELWISE = nn.Dropout1d | nn.Dropout2d | nn.Dropout3d
 
 def full_passes(model, batches, seed=0):
     """The slow way: K plain passes per batch, masks applied by hooks behind idle dropout."""
-    generator, kept, calls, sample = torch.Generator().manual_seed(seed), {}, {}, 0
+    generator, kept, calls, sample = torch.Generator().manual_seed(seed), {}, {}, [0]
 
     def drop(layer, args, _output):
         (values,) = args
@@ -22,7 +22,7 @@ def full_passes(model, batches, seed=0):
             unit = (unit[0],) + (1,) * (len(unit) - 1)
         if (layer, call) not in kept:
             kept[layer, call] = torch.rand(K, *unit, generator=generator) >= layer.p
-        return values.clone() * kept[layer, call][sample] / (1 - layer.p)
+        return values.clone() * kept[layer, call][sample[0]] / (1 - layer.p)
 
     layers = [m for m in model.modules() if isinstance(m, nn.Dropout | CHANNELWISE)]
     hooks = [layer.register_forward_hook(drop) for layer in layers]
@@ -31,7 +31,8 @@ def full_passes(model, batches, seed=0):
     with torch.no_grad():
         for batch in batches:
             passes = []
-            for sample in range(K):
+            for number in range(K):
+                sample[0] = number
                 calls.clear()
                 passes.append(model(batch.clone()).float().log_softmax(1))
             out.append(torch.stack(passes, dim=1))

@@ -56,6 +56,11 @@ def snapshot(model):
     }
 
 
+def fail_after(predict):
+    predict(images())
+    raise KeyError("halfway")
+
+
 def assert_as_before(model, before):
     after = snapshot(model)
     for name, value in before.pop("state").items():
@@ -79,8 +84,7 @@ def test_they_are_as_before_after_an_exception_too(model, posterior):
         pytest.raises(KeyError, match="halfway"),
         posterior.draw(model, generator()) as predict,
     ):
-        predict(images())
-        raise KeyError("halfway")
+        fail_after(predict)
     assert_as_before(model, before)
 
 

@@ -37,6 +37,7 @@ CASES = {
     "missing file": (["dataset=tensors", "dataset.path=absent.npz"], "no file"),
     "missing folder": (["dataset=image_folder", "data_dir=absent"], "no folder"),
     "model too big for the image": (["model=bayesian_cnn", "dataset.test_size=0"], "test rows"),
+    "two devices": (["trainer.devices=2", "trainer.accelerator=cpu"], "use trainer.devices=1"),
     "diverged": (["strategy=margin", "optimizer.lr=1e30", "steps=20"], "diverged"),
     "shrink out of range": (
         ["weights=shrink_perturb", "weights.shrink=2", "rounds=1", "steps=1"],
