@@ -15,7 +15,6 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, MissingMandatoryValue
 from rich.console import Console
 
-
 CONF = Path(__file__).resolve().parent / "conf"
 
 
