@@ -2,7 +2,7 @@
 
 import inspect
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
@@ -73,6 +73,12 @@ def is_score(strategy: Strategy) -> bool:
     return "n" not in inputs_of(strategy)
 
 
+def needs_of(strategy: Strategy, score: Strategy | None) -> frozenset[str]:
+    """Names that a query has to compute: the strategy's, and those of its score."""
+    names = inputs_of(strategy)
+    return names | inputs_of(score) if score is not None and "scores" in names else names
+
+
 def name_of(strategy: Strategy) -> str:
     """Name of the function behind a strategy."""
     function = strategy.func if isinstance(strategy, partial) else strategy
@@ -123,11 +129,7 @@ def rehearse(strategy: Strategy, score: Strategy | None, *, samples: int, num_cl
             f"strategy {name_of(strategy)} fails on a small example: {error!r}"
         ) from error
     if is_score(strategy):
-        if out.shape != (pool,):
-            raise ValueError(
-                f"score {name_of(strategy)} must give one number per item, shape [{pool}], "
-                f"got {list(out.shape)}"
-            )
+        _check_scores(out, pool, name_of(strategy))
     else:
         _check_positions(out, n, pool, name_of(strategy))
 
@@ -164,42 +166,37 @@ def query(
     """
     started = time.perf_counter()
     data.deal()
-    names = inputs_of(strategy)
+    names, rows = inputs_of(strategy), len(data.pool.dealt)
+    needed = needs_of(strategy, score)
     device = next(model.parameters()).device
-    n = min(n, len(data.pool.dealt))
+    n = min(n, rows)
     values: dict[str, Any] = {
         "n": n,
         "round": data.round,
         "n_labelled": data.n_labelled,
-        "n_pool": len(data.pool.dealt),
+        "n_pool": rows,
         "labels": data.pool.labels.to(device),
         "generator": generator_for(data.seed, "query", data.round, device),
     }
-    if "head" in names:
+    if "head" in needed:
         values["head"] = head_of(model)
-    scores: Tensor | None = None
-    if names & (POOL | LABELLED):
-        with _predictor(names, score, model, posterior, data) as predict, context():
-            labelled = [name.removeprefix("labelled_") for name in names & LABELLED]
-            gathered = _gather(
-                data.labelled_dataloader(), data.n_labelled, device, predict,
-                {name: _TAKE[name] for name in labelled},
-            )  # fmt: skip
-            values |= {f"labelled_{name}": tensor for name, tensor in gathered.items()}
-            if is_score(strategy):
-                takes: Mapping[str, Any] = {"scores": partial(_score_batch, strategy, values)}
-            else:
-                takes = {name: _TAKE[name] for name in names & POOL - {"scores"}}
-                if "scores" in names and score is not None:
-                    takes = {**takes, "scores": partial(_score_batch, score, values)}
-            loader, rows = data.pool_dataloader(), len(data.pool.dealt)
+    if rows and (is_score(strategy) or needed & (POOL | LABELLED)):
+        if not any(name.endswith("probs") for name in needed):
+            posterior = Deterministic()  # features alone need no samples
+        masks = generator_for(data.seed, "masks", data.round)
+        with posterior.draw(model, masks) as predict, context():
+            values |= _labelled_values(needed & LABELLED, data, device, predict)
+            takes = _takes(strategy, score, values)
+            loader = data.pool_dataloader()
             values |= _gather(loader, rows, device, predict, takes, on_batch=on_batch)
-        scores = values.get("scores")
-    if is_score(strategy):
+    scores: Tensor | None = values.get("scores")
+    if not rows:
+        positions = torch.empty(0, dtype=torch.long)
+    elif is_score(strategy):
         positions = top_n(values["scores"], n)
     else:
         positions = strategy(**{name: values[name] for name in names})
-        _check_positions(positions, n, len(data.pool.dealt), name_of(strategy))
+        _check_positions(positions, n, rows, name_of(strategy))
     return Query(
         indices=data.pool.to_index(positions),
         scores=None if scores is None else scores[positions].float().cpu(),
@@ -242,24 +239,36 @@ _TAKE: dict[str, Callable[[Prediction], Tensor]] = {
 }
 
 
+def _takes(
+    strategy: Strategy, score: Strategy | None, values: Mapping[str, Any]
+) -> dict[str, Callable[[Prediction], Tensor]]:
+    """What to keep of each batch's prediction: the score alone, or what a selection names."""
+    if is_score(strategy):
+        return {"scores": partial(_score_batch, strategy, values)}
+    names = inputs_of(strategy)
+    takes = {name: _TAKE[name] for name in names & _TAKE.keys()}
+    if score is not None and "scores" in names:
+        takes["scores"] = partial(_score_batch, score, values)
+    return takes
+
+
 def _score_batch(strategy: Strategy, values: Mapping[str, Any], prediction: Prediction) -> Tensor:
     names = inputs_of(strategy)
     batch = {name: _TAKE[name](prediction) for name in names & _TAKE.keys()}
-    return strategy(**batch, **{name: values[name] for name in names - batch.keys()})
+    scores = strategy(**batch, **{name: values[name] for name in names - batch.keys()})
+    _check_scores(scores, len(prediction.log_probs), name_of(strategy))
+    return scores
 
 
-def _predictor(
-    names: frozenset[str],
-    score: Strategy | None,
-    model: nn.Module,
-    posterior: Posterior,
-    data: ActiveDataModule,
-) -> AbstractContextManager[Predict]:
-    if "scores" in names and score is not None:
-        names |= inputs_of(score)
-    if not any(name.endswith("probs") for name in names):
-        posterior = Deterministic()  # features alone need no samples
-    return posterior.draw(model, generator_for(data.seed, "masks", data.round))
+def _labelled_values(
+    names: frozenset[str], data: ActiveDataModule, device: torch.device, predict: Predict
+) -> dict[str, Tensor]:
+    """Tensors of the labelled rows; without any, empty ones of the right width."""
+    takes = {name: _TAKE[name.removeprefix("labelled_")] for name in names}
+    if not takes or data.n_labelled:
+        return _gather(data.labelled_dataloader(), data.n_labelled, device, predict, takes)
+    example = predict(next(iter(data.pool_dataloader()))[:1].to(device))
+    return {name: take(example)[:0] for name, take in takes.items()}
 
 
 def _gather(
@@ -274,7 +283,7 @@ def _gather(
     """One pass over a loader; the tensors [rows, ...] that `takes` picks, on the device."""
     gathered: dict[str, Tensor] = {}
     done = 0
-    for batch in loader if takes else _nothing():
+    for batch in loader if takes else ():
         inputs = batch[0] if isinstance(batch, (list, tuple)) else batch
         prediction = predict(inputs.to(device, non_blocking=True))
         for name, take in takes.items():
@@ -288,19 +297,26 @@ def _gather(
     return gathered
 
 
-def _nothing() -> Iterable[Any]:
-    return ()
-
-
-def _check_positions(positions: Tensor, n: int, rows: int, name: str) -> None:
-    if positions.dtype != torch.long or positions.shape != (n,):
+def _check_scores(scores: Any, rows: int, name: str) -> None:
+    if not isinstance(scores, Tensor) or scores.shape != (rows,):
         raise ValueError(
-            f"strategy {name} must give {n} long positions, got {positions.dtype} of shape "
-            f"{list(positions.shape)}"
+            f"score {name} must give one number per item, a tensor of shape [{rows}], "
+            f"got {_shape(scores)}"
         )
+
+
+def _check_positions(positions: Any, n: int, rows: int, name: str) -> None:
+    whole = isinstance(positions, Tensor) and positions.dtype == torch.long
+    if not whole or positions.shape != (n,):
+        raise ValueError(f"strategy {name} must give {n} long positions, got {_shape(positions)}")
     if n and (int(positions.min()) < 0 or int(positions.max()) >= rows):
         raise ValueError(
             f"strategy {name} must give positions from 0 to {rows - 1}, got {positions.tolist()}"
         )
     if len(positions.unique()) != n:
         raise ValueError(f"strategy {name} must give distinct positions, got {positions.tolist()}")
+
+
+def _shape(value: Any) -> str:
+    known = isinstance(value, Tensor)
+    return f"{value.dtype} of shape {list(value.shape)}" if known else type(value).__name__

@@ -109,13 +109,12 @@ class RunDirectory:
         try:
             if file.exists():
                 data.load_state_dict(json.loads(file.read_text()))
-            bought = records[data.round :]
-            if len(bought) > 1:
-                raise ValueError(f"it has {data.round} purchases, rounds.jsonl {len(records)}")
-            for record in bought:  # killed between the line and the state
-                if record["acquired"]:
-                    labels = record["acquired_labels"]
-                    data.pool.label(record["acquired"], labels, data.oracle.name)
+            if data.round == len(records) - 1 and records[-1]["acquired"]:
+                last = records[-1]  # killed between the line and the state
+                data.pool.label(last["acquired"], last["acquired_labels"], data.oracle.name)
+            bought = [index for record in records for index in record["acquired"]]
+            if data.pool.labelled.tolist()[records[0]["n_labelled"] :] != bought:
+                raise ValueError("it does not hold the rows that rounds.jsonl says were bought")
         except (ValueError, KeyError, TypeError) as error:
             raise ValueError(
                 f"{file} is damaged ({error}); restore it, or delete {self.path} to start again"

@@ -5,7 +5,7 @@ from typing import Any
 import lightning.pytorch as pl
 from torch import Tensor
 
-from dal.acquisition import Query, Strategy, inputs_of, query, rehearse
+from dal.acquisition import Query, Strategy, needs_of, query, rehearse
 from dal.callbacks.round_log import RoundLog
 from dal.data.datamodule import ActiveDataModule
 from dal.functional.checks import check_count
@@ -67,7 +67,7 @@ class Acquire(pl.Callback):
                 f"the pool is scored by one process, got {trainer.world_size}; use devices=1"
             )
         self.check(data)
-        if any(name.endswith("probs") for name in inputs_of(self.strategy)):
+        if any(name.endswith("probs") for name in needs_of(self.strategy, self.score)):
             inputs = next(iter(data.labelled_dataloader()))[0][:4].to(pl_module.device)
             generator = generator_for(data.seed, "masks")
             with self.posterior.draw(pl_module, generator) as predict:

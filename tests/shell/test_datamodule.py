@@ -206,6 +206,13 @@ def test_rounds_deal_different_orders_and_a_round_deals_one(data):
     assert torch.equal(second.sort().values, first[1:].sort().values)
 
 
+def test_the_order_changes_with_the_round_and_not_only_with_the_pool(data):
+    module = ActiveDataModule(data, initial_size=4)
+    first = module.deal()
+    module.label([])
+    assert not torch.equal(module.deal(), first)
+
+
 def test_a_pool_subset_is_dealt_anew_each_round(data):
     module = ActiveDataModule(data, initial_size=4, pool_subset=6)
     first = module.deal()

@@ -14,8 +14,12 @@ from dal.run_directory import RunDirectory
 STEPS = ["save_weights", "append", "save_pool", "forget_weights"]
 
 
+def lines_of(folder):
+    return [json.loads(line) for line in (folder / "rounds.jsonl").read_text().splitlines()]
+
+
 def n_lines(folder):
-    return len((folder / "rounds.jsonl").read_text().splitlines())
+    return len(lines_of(folder))
 
 
 def test_a_run_with_a_directory_is_the_same_as_one_without(kept_run, expected, tmp_path):
@@ -23,8 +27,7 @@ def test_a_run_with_a_directory_is_the_same_as_one_without(kept_run, expected, t
 
 
 def test_the_file_of_rounds_holds_the_records(kit, after, expected):
-    lines = (after(3) / "rounds.jsonl").read_text().splitlines()
-    assert kit.timeless(map(json.loads, lines)) == expected()[0]
+    assert kit.timeless(lines_of(after(3))) == expected()[0]
 
 
 @pytest.mark.parametrize("weights", [cold, warm, shrink_perturb])
@@ -87,11 +90,12 @@ def test_an_interrupt_while_training_ends_the_run_and_records_nothing(kept_run, 
 
 
 @pytest.mark.parametrize("kept", [1, 30, -1])
-def test_a_torn_last_line_is_a_round_that_did_not_happen(kept_run, expected, after, kept):
+def test_a_torn_last_line_is_a_round_that_did_not_happen(kit, kept_run, expected, after, kept):
     *earlier, last = (after(2) / "rounds.jsonl").read_bytes().splitlines(keepends=True)
     (after(1) / "rounds.jsonl").write_bytes(b"".join([*earlier, last[:kept]]))
     shutil.copy(after(2) / "state" / "weights-0002.pt", after(1) / "state")
     assert kept_run(after(1)) == expected()
+    assert kit.timeless(lines_of(after(1))) == expected()[0]
 
 
 def test_a_torn_only_line_starts_again(kept_run, expected, after):

@@ -247,8 +247,9 @@ def test_the_trunk_runs_once_per_batch_however_many_blocks_the_samples_need(kit)
     assert trunk.calls == 1
 
 
-def test_a_skip_around_dropout_still_runs_the_trunk_once_per_batch(kit):
-    model = build("skip_of_the_trunk")
+@pytest.mark.parametrize("route", ["skip_of_the_trunk", "in_place_after_dropout"])
+def test_a_skip_around_dropout_still_runs_the_trunk_once_per_batch(kit, route):
+    model = build(route)
     model.body = kit.Counting(model.body)
     first, second = batches(5, 5)
     with MCDropout(K).draw(model, torch.Generator()) as predict:

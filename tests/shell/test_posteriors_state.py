@@ -99,6 +99,31 @@ def test_they_are_as_before_after_an_exception_in_the_network(model, posterior):
     assert_as_before(model, before)
 
 
+class Restless(nn.Module):
+    """Counts and adds noise while it trains."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("passes", torch.zeros(()))
+
+    def forward(self, inputs):
+        if self.training:
+            self.passes += 1
+            return inputs + torch.randn_like(inputs)
+        return inputs
+
+
+def test_what_a_layer_does_in_training_leaves_no_trace(model):
+    model = nn.Sequential(Restless(), model)
+    before = snapshot(model)
+    torch.manual_seed(0)
+    rng = torch.get_rng_state()
+    with MCDropout(K).draw(model, generator()) as predict:
+        predict(images())
+    assert torch.equal(torch.get_rng_state(), rng)
+    assert_as_before(model, before)
+
+
 def test_a_forward_put_on_the_object_is_put_back(model):
     linear = model[-1]
     plain = type(linear).forward

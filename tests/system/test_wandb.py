@@ -3,10 +3,13 @@
 import json
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
-from conftest import QUIET
+from conftest import QUIET, ROOT
+
+from dal.callbacks.wandb_log import default_mode
 
 ARGUMENTS = ["rounds=2", "query_size=5", "steps=5", *QUIET]
 
@@ -97,3 +100,34 @@ def test_a_run_that_is_asked_again_logs_nothing_twice(train, wandb_files):
     assert train(*ARGUMENTS).code == 0
     assert train(*ARGUMENTS).code == 0
     assert len(wandb_files("default/digits-cnn/random/seed=0")) == 1
+
+
+@pytest.mark.slow
+def test_a_kill_loses_no_finished_round(folder, wandb_files):
+    command = [sys.executable, "-u", ROOT / "train.py", "steps=5", *QUIET]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        for line in process.stdout:
+            if line.startswith("round   3"):
+                time.sleep(1)
+                process.kill()
+                break
+    (file,) = wandb_files("default/digits-cnn/random/seed=0")
+    history = [line["history"]["item"] for line in inspect(file) if line["type"] == "history"]
+    assert {20, 30, 40, 50} <= {row["n_labelled"] for row in history}
+
+
+def test_wandb_is_offline_without_a_key(folder):
+    assert default_mode() == "offline"
+
+
+def test_wandb_is_online_with_a_key_in_the_environment(folder, monkeypatch):
+    monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
+    assert default_mode() == "online"
+
+
+def test_wandb_is_online_with_a_key_for_its_own_server_only(folder, monkeypatch):
+    (folder / ".netrc").write_text("machine wandb.example login user password secret\n")
+    (folder / ".netrc").chmod(0o600)
+    assert default_mode() == "offline"
+    monkeypatch.setenv("WANDB_BASE_URL", "https://wandb.example")
+    assert default_mode() == "online"
