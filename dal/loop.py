@@ -136,7 +136,7 @@ def _round(
     started = time.perf_counter()
     if data.n_labelled:
         with global_seed(data.seed, "batches", number):
-            trainer.fit(module, datamodule=data)
+            _fit(trainer, module, data)
     elif acquire:
         acquire.run(trainer, module, data)  # no labels yet: an untrained model asks
     fitted = time.perf_counter()
@@ -168,6 +168,15 @@ def _round(
         record["acquired_labels"] = data.label(query.indices).tolist()
         record["scores"] = None if query.scores is None else query.scores.tolist()
     return record
+
+
+def _fit(trainer: pl.Trainer, module: pl.LightningModule, data: ActiveDataModule) -> None:
+    try:
+        trainer.fit(module, datamodule=data)
+    except SystemExit:
+        if trainer.interrupted:  # Lightning turns Ctrl-C into a silent exit
+            raise KeyboardInterrupt from None
+        raise
 
 
 def _check(

@@ -124,7 +124,12 @@ class LabelledPool:
             ValueError: if the pool was not dealt since the last purchase, or a position is out
                 of range (negative ones included).
         """
-        positions, dealt = positions.cpu(), self.dealt
+        if positions.dim() != 1 or (len(positions) and not _whole(positions)):
+            raise ValueError(
+                f"positions must be a list of whole numbers, got {positions.dtype} of shape "
+                f"{list(positions.shape)}"
+            )
+        positions, dealt = positions.cpu().long(), self.dealt
         bad = positions[(positions < 0) | (positions >= len(dealt))]
         if len(bad):
             raise ValueError(
@@ -150,7 +155,7 @@ class LabelledPool:
         given = torch.as_tensor(labels)
         if given.shape != new.shape:
             raise ValueError(f"each index needs one label: {len(new)} wanted, {len(given)} given")
-        if len(given) and (given.is_floating_point() or given.is_complex() or given.min() < 0):
+        if len(given) and (not _whole(given) or given.min() < 0):
             raise ValueError(f"labels must be whole numbers from 0 up, got {given.tolist()[:5]}")
         self._free[new] = False
         self._indices += new.tolist()
@@ -171,7 +176,7 @@ class LabelledPool:
             raise ValueError(f"indices must be a list, got shape {list(checked.shape)}")
         if not len(checked):
             return torch.empty(0, dtype=torch.long)
-        if checked.dtype == torch.bool or checked.is_floating_point() or checked.is_complex():
+        if not _whole(checked):
             raise ValueError(f"indices must be whole numbers, got {checked.dtype}")
         checked = checked.long().cpu()
         bad = checked[(checked < 0) | (checked >= self.size)]
@@ -224,3 +229,8 @@ class LabelledPool:
         loaded._rounds, loaded._sources = rounds, sources
         loaded._round = int(state["purchases"])
         self.__dict__ = loaded.__dict__
+
+
+def _whole(numbers: Tensor) -> bool:
+    inexact = numbers.is_floating_point() or numbers.is_complex()
+    return not inexact and numbers.dtype != torch.bool

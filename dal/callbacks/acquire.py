@@ -68,10 +68,10 @@ class Acquire(pl.Callback):
             )
         self.check(data)
         if any(name.endswith("probs") for name in needs_of(self.strategy, self.score)):
-            inputs = next(iter(data.labelled_dataloader()))[0][:4].to(pl_module.device)
+            inputs = data.data.normalise(data.data.train[data.pool.labelled[:4].tolist()])
             generator = generator_for(data.seed, "masks")
             with self.posterior.draw(pl_module, generator) as predict:
-                predict(inputs)
+                predict(inputs.to(pl_module.device))
 
     def check(self, data: ActiveDataModule) -> None:
         """Raise ValueError if the strategy cannot work with this posterior and data."""

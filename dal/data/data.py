@@ -41,10 +41,8 @@ class TensorRows:
                 f"each input needs one target: got {len(inputs)} inputs and targets of shape "
                 f"{list(targets.shape)}"
             )
-        if targets.is_floating_point() or (len(targets) and int(targets.min()) < 0):
-            raise ValueError("targets must be class numbers from 0 up (whole, not negative)")
         self.inputs = inputs
-        self.targets = targets.long()
+        self.targets = _class_numbers(targets)
 
     def __len__(self) -> int:
         return len(self.inputs)
@@ -70,7 +68,7 @@ class ItemRows:
                 else [int(dataset[row][1]) for row in range(len(dataset))]
             )
         self.dataset = dataset
-        self.targets = targets.long()
+        self.targets = _class_numbers(targets)
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -128,9 +126,11 @@ class Data:
                 f"a dataset needs train and test rows, got {len(self.train)} and {len(self.test)}"
             )
         for name, rows in (("train", self.train), ("test", self.test)):
-            top = int(rows.targets.max())
-            if top >= len(self.classes):
-                raise ValueError(f"{name} target {top} is outside the {len(self.classes)} classes")
+            bad = rows.targets[(rows.targets < 0) | (rows.targets >= len(self.classes))]
+            if len(bad):
+                raise ValueError(
+                    f"{name} target {int(bad[0])} is outside the {len(self.classes)} classes"
+                )
         seen = len(self.train.targets.unique())
         if len(self.classes) < 2 or seen < 2:
             raise ValueError(f"a dataset needs at least 2 classes to tell apart, got {seen}")
@@ -147,6 +147,12 @@ class Data:
             return None
         scale = self.normalise.scale if isinstance(self.normalise, Normalise) else 255.0
         return (raw.float() * (255.0 / scale)).clamp(0, 255).to(torch.uint8)
+
+
+def _class_numbers(targets: Tensor) -> Tensor:
+    if targets.is_floating_point() or (len(targets) and int(targets.min()) < 0):
+        raise ValueError("targets must be class numbers from 0 up (whole, not negative)")
+    return targets.long()
 
 
 def stratified_split(targets: Tensor, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:

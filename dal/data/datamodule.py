@@ -84,7 +84,7 @@ class ActiveDataModule(pl.LightningDataModule):
         split = torch.randperm(rows, generator=generator_for(seed, "split"))
         self.pool = LabelledPool(rows, held_out=split[:val_size].sort().values)
         start = self._start(initial, initial_size)
-        self.pool.label(start, self.oracle(start), self.oracle.name)
+        self.pool.label(start, self._ask(start), self.oracle.name)
 
     @property
     def round(self) -> int:
@@ -111,11 +111,11 @@ class ActiveDataModule(pl.LightningDataModule):
             [n] long: the labels.
 
         Raises:
-            ValueError: if an index is out of range, given twice, labelled or held out. Nothing
-                is asked or changed then.
+            ValueError: if an index is out of range, given twice, labelled or held out: nothing is
+                asked then. If an answer is no class: nothing is changed then either.
         """
         self.pool.check(indices)
-        labels = self.oracle(torch.as_tensor(indices, dtype=torch.long))
+        labels = self._ask(torch.as_tensor(indices, dtype=torch.long))
         self.pool.label(indices, labels, self.oracle.name)
         return labels
 
@@ -165,6 +165,16 @@ class ActiveDataModule(pl.LightningDataModule):
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Restore the pool from `state_dict()`."""
         self.pool.load_state_dict(state_dict)
+
+    def _ask(self, indices: Tensor) -> Tensor:
+        labels, classes = self.oracle(indices), len(self.data.classes)
+        wrong = [label for label in labels.tolist() if not 0 <= label < classes]
+        if wrong:
+            raise ValueError(
+                f"the oracle {self.oracle.name} must give labels from 0 to {classes - 1}, "
+                f"got {wrong[0]}"
+            )
+        return labels
 
     def _start(self, initial: Start, size: int) -> Tensor:
         free = self.pool.unlabelled

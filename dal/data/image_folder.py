@@ -126,7 +126,9 @@ def decode(file: Path, size: int) -> Tensor:
 
     try:
         with Image.open(file) as image:
-            square = ImageOps.fit(image.convert("RGB"), (size, size), Image.Resampling.BILINEAR)
+            grey = image.mode.startswith("I")  # 16 bits, which convert() would clip to white
+            whole = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)) if grey else image
+            square = ImageOps.fit(whole.convert("RGB"), (size, size), Image.Resampling.BILINEAR)
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise ValueError(f"cannot decode the image {file}: {error}; repair or remove it") from error
     return torch.from_numpy(np.array(square)).permute(2, 0, 1)

@@ -63,7 +63,7 @@ def _read(path: Path) -> dict[str, Tensor]:
         if path.suffix == ".npz":
             import numpy as np
 
-            with np.load(path, allow_pickle=False) as archive:
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
                 arrays = {name: torch.from_numpy(archive[name]) for name in archive.files}
         else:
             loaded = torch.load(path, weights_only=True)

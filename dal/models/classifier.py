@@ -94,8 +94,13 @@ def build_network(
     network = factory(**{name: value for name, value in shapes.items() if name in named})
     modes = {module: module.training for module in network.modules()}
     network.eval()
-    with torch.no_grad():
-        logits = network(torch.zeros(2, *input_shape))
+    try:
+        with torch.no_grad():
+            logits = network(torch.zeros(2, *input_shape))
+    except RuntimeError as error:
+        raise ValueError(
+            f"the model cannot take inputs of shape {list(input_shape)}: {error}"
+        ) from error
     for module, mode in modes.items():
         module.training = mode
     if logits.shape != (2, num_classes):

@@ -124,7 +124,7 @@ def refuse_hidden_dropout(model: nn.Module, inputs: Tensor) -> None:
         for module in model.modules():
             module.training = "Norm" not in type(module).__name__  # one row has no statistics
         with torch.random.fork_rng(devices), _FunctionalDropout() as seen:
-            functional_call(model, buffers, (inputs,))
+            functional_call(model, buffers, (inputs.clone(),))
     finally:
         for module, mode in modes:
             module.training = mode

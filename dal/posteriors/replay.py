@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from dal.posteriors.masks import Dropout, Masks
 from dal.posteriors.posterior import log_softmax
@@ -23,9 +24,10 @@ class Replay:
     and takes their outputs from the list, repeated once per sample.
 
     Mostly the last of them alone is used, the others only feed each other. So in the mode `lean`
-    the others are NaN of the right shape and no memory, and the output shows whether one was used.
-    `prove` compares with full passes and falls back to keeping all (`full`), and then to one full
-    pass per sample (`single`), which needs no assumption.
+    the input and the others are tensors on the meta device: they have a shape and no values, and
+    whatever mixes them with values is an error. `prove` compares with full passes; where it or a
+    later pass fails, all outputs are kept (`full`), and at last each sample has a full pass of its
+    own (`single`), which needs no assumption.
     """
 
     def __init__(self, model: nn.Module, masks: Masks) -> None:
@@ -57,7 +59,7 @@ class Replay:
             ValueError: if no dropout layer was reached.
         """
         with self.tracing(inputs):
-            self.model(inputs)
+            self.model(inputs.clone())  # a forward may change its input in place
         if not self._random:
             raise ValueError(
                 "MC dropout: the network never calls its dropout layers in evaluation mode; "
@@ -67,26 +69,41 @@ class Replay:
     def prove(self, inputs: Tensor) -> None:
         """Choose the leanest mode that gives what single full passes give, after a trace."""
         wanted = torch.stack([self._single(inputs, sample) for sample in (0, 1)])
+        tolerance = 0.1 if torch.is_autocast_enabled(inputs.device.type) else 1e-3
         while self.mode != "single":
-            try:
-                got = self.run(inputs, 0, 2)
-                tolerance = 0.1 if torch.is_autocast_enabled(inputs.device.type) else 1e-3
-                if torch.allclose(got, wanted, atol=tolerance, rtol=tolerance):
-                    return
-            except (RuntimeError, ValueError):  # a forward that fixes its batch size, or NaN
-                pass
-            self.mode = "full" if self.mode == "lean" else "single"
-            self.trace(inputs)
+            got = self.run(inputs, 0, 2)
+            if torch.allclose(got, wanted, atol=tolerance, rtol=tolerance):
+                return
+            self._fall_back(inputs)
 
     def run(self, inputs: Tensor, start: int, stop: int) -> Tensor:
         """Log-probabilities [stop - start, B, C] of samples start to stop, after a trace."""
         if self.mode == "single":
             return torch.stack([self._single(inputs, sample) for sample in range(start, stop)])
+        try:
+            return self._wide(inputs, start, stop)
+        except torch.OutOfMemoryError:
+            raise
+        except (RuntimeError, ValueError):  # values used that are not there, or a fixed B
+            self._fall_back(inputs)
+            return self.run(inputs, start, stop)
+
+    def _wide(self, inputs: Tensor, start: int, stop: int) -> Tensor:
         count = stop - start
         self._samples = (start, stop)
-        logits = self._pass(self._repeat(inputs, real=not self._frontier), start, stop)
+        if self.mode == "lean" and self._frontier:
+            with _NoValues():
+                logits = self._pass(_hollow(inputs, count), start, stop)
+            if logits.is_meta:
+                raise RuntimeError("the output was computed from values that were not kept")
+        else:
+            logits = self._pass(self._repeat(inputs), start, stop)
         wide: Tensor = log_softmax(logits).unflatten(0, (count, len(inputs)))
         return wide
+
+    def _fall_back(self, inputs: Tensor) -> None:
+        self.mode = "full" if self.mode == "lean" else "single"
+        self.trace(inputs)
 
     def call(
         self, module: nn.Module, forward: Callable[..., Any], *args: Any, **kwargs: Any
@@ -100,13 +117,13 @@ class Replay:
                 self._frontier[depth:] = [(module, out)]
                 if depth and self.mode == "lean":
                     earlier, value = self._frontier[depth - 1]
-                    self._frontier[depth - 1] = (earlier, _hollow(value))
+                    self._frontier[depth - 1] = (earlier, _hollow(value, 1))
             return out
         if self._state == "replay" and self._next < len(self._frontier):
             expected, value = self._frontier[self._next]
             if expected is module:
                 self._next += 1
-                return self._repeat(value, real=self._next == len(self._frontier))
+                return self._repeat(value)
         return forward(*args, **kwargs)
 
     def drop(self, name: str, layer: Dropout, inputs: Tensor) -> Tensor:
@@ -140,18 +157,42 @@ class Replay:
             self._state = "idle"
         return out
 
-    def _repeat(self, value: Tensor, *, real: bool) -> Tensor:
+    def _repeat(self, value: Tensor) -> Tensor:
         count = self._samples[1] - self._samples[0]
-        if real or self.mode == "full" or not value.is_floating_point():
-            return value.repeat(count, *[1] * (value.dim() - 1))
-        return value.new_full((), torch.nan).expand(count * len(value), *value.shape[1:])
+        return _hollow(value, count) if value.is_meta else _tiled(value, count)
 
 
-def _hollow(value: Tensor) -> Tensor:
-    """NaN in the shape of `value`, in the memory of one number."""
-    if not value.is_floating_point():
-        return value
-    return value.new_full((), torch.nan).expand(value.shape)
+class _NoValues(TorchFunctionMode):
+    """Refuses every operation that would turn a tensor without values into one with values."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        out = func(*args, **(kwargs or {}))
+        if any(tensor.is_meta for tensor in _tensors((args, kwargs))) and (
+            out is None or not all(tensor.is_meta for tensor in _tensors(out))
+        ):
+            raise RuntimeError(f"{func.__name__} uses values that were not kept")
+        return out
+
+
+def _tensors(value: Any) -> Iterator[Tensor]:
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, list | tuple):
+        for part in value:
+            yield from _tensors(part)
+    elif isinstance(value, dict):
+        yield from _tensors(list(value.values()))
+
+
+def _tiled(value: Tensor, count: int) -> Tensor:
+    return value.repeat(count, *[1] * (value.dim() - 1))
+
+
+def _hollow(value: Tensor, count: int) -> Tensor:
+    """Shape and type of `value` repeated, without values or memory."""
+    return torch.empty((count * len(value), *value.shape[1:]), dtype=value.dtype, device="meta")
 
 
 @contextmanager

@@ -157,9 +157,8 @@ def test_data_that_cannot_be_learned_from_is_refused(train, test, classes, rule)
 
 
 def test_a_negative_target_is_outside_the_classes_for_any_kind_of_rows():
-    items = ItemRows(Items([0, 1, -1]))
     with pytest.raises(ValueError, match="target"):
-        Data(items, items, ("a", "b"), Normalise())
+        ItemRows(Items([0, 1, -1]))
 
 
 def test_a_thumbnail_is_the_raw_image_on_a_scale_of_255():
