@@ -82,7 +82,12 @@ def run_rounds(
     Raises:
         ValueError: for arguments out of range, a diverged model, or a strategy that cannot run.
     """
-    make_query = partial(Acquire, strategy, posterior=posterior, score=score)
+
+    def on_batch(done: int, total: int) -> None:
+        for log in logs:
+            log.on_pool_batch_end(done, total)
+
+    make_query = partial(Acquire, strategy, posterior=posterior, score=score, on_batch=on_batch)
     _check(data, make_query, trainer, rounds=rounds, query_size=query_size, epochs=epochs)
     kept = RunDirectory(directory) if directory is not None else None
     records = kept.resume(data, config or {}) if kept else []
@@ -97,6 +102,7 @@ def run_rounds(
         while not records or records[-1]["acquired"]:
             number = len(records)
             n = min(query_size, data.pool.n_unlabelled) if number < rounds else 0
+            watchers = [callback for log in logs for callback in log.trainer_callbacks()]
             watch, acquire = _LossWatch(), make_query(n=n) if n else None
             with global_seed(data.seed, "weights", number):
                 module = model()
@@ -104,7 +110,7 @@ def run_rounds(
                     weights(module, previous)
             fresh = trainer(
                 max_epochs=epochs,
-                callbacks=[watch, *([acquire] if acquire else []), *logs],
+                callbacks=[watch, *([acquire] if acquire else []), *watchers],
                 default_root_dir=str(kept.path if kept else Path.cwd()),
             )
             record = _round(data, module, fresh, watch, acquire)

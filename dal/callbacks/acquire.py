@@ -1,12 +1,9 @@
 """The Lightning callback that queries the pool when training ends."""
 
-from typing import Any
-
 import lightning.pytorch as pl
 from torch import Tensor
 
-from dal.acquisition import Query, Strategy, needs_of, query, rehearse
-from dal.callbacks.round_log import RoundLog
+from dal.acquisition import OnBatch, Query, Strategy, needs_of, query, rehearse
 from dal.data.datamodule import ActiveDataModule
 from dal.functional.checks import check_count
 from dal.posteriors.deterministic import Deterministic
@@ -26,6 +23,7 @@ class Acquire(pl.Callback):
         n: how many rows.
         posterior: where samples come from; the network itself if None.
         score: where the strategy's `scores` come from.
+        on_batch: called with rows done and rows in all while the pool is read.
 
     Raises:
         ValueError: if n is below 1; before training starts, if the strategy cannot run with this
@@ -38,12 +36,14 @@ class Acquire(pl.Callback):
         n: int,
         posterior: Posterior | None = None,
         score: Strategy | None = None,
+        on_batch: OnBatch | None = None,
     ) -> None:
         check_count("query_size", n, 1)
         self.strategy = strategy
         self.n = n
         self.posterior = posterior or Deterministic()
         self.score = score
+        self.on_batch = on_batch
         self.query: Query | None = None
 
     @property
@@ -68,7 +68,7 @@ class Acquire(pl.Callback):
             )
         self.check(data)
         if any(name.endswith("probs") for name in needs_of(self.strategy, self.score)):
-            inputs = data.data.normalise(data.data.train[data.pool.labelled[:4].tolist()])
+            inputs = data.data.normalise(data.data.train[data.pool.labelled[:4]])
             generator = generator_for(data.seed, "masks")
             with self.posterior.draw(pl_module, generator) as predict:
                 predict(inputs.to(pl_module.device))
@@ -90,14 +90,6 @@ class Acquire(pl.Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, data: ActiveDataModule
     ) -> None:
         """Query the pool with the module as it is."""
-        logs: list[Any] = [
-            log for log in getattr(trainer, "callbacks", []) if isinstance(log, RoundLog)
-        ]
-
-        def on_batch(done: int, total: int) -> None:
-            for log in logs:
-                log.on_pool_batch_end(done, total)
-
         self.query = query(
             self.strategy,
             self.n,
@@ -106,7 +98,7 @@ class Acquire(pl.Callback):
             posterior=self.posterior,
             score=self.score,
             context=trainer.precision_plugin.forward_context,
-            on_batch=on_batch,
+            on_batch=self.on_batch,
         )
 
 

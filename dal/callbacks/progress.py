@@ -62,21 +62,17 @@ class ProgressLog(RoundLog):
                 "rounds", total=total, completed=len(run.records)
             )
 
-    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Show the steps of this round."""
-        self._show("training", int(trainer.estimated_stepping_batches))
+    def trainer_callbacks(self) -> list[pl.Callback]:
+        """Count training steps where there are bars."""
+        return [_Steps(self)] if self.bars else []
 
-    def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
-        """Count a step."""
-        if self.bars and "training" in self.tasks:
-            self.bars.update(self.tasks["training"], completed=trainer.global_step)
+    def on_steps(self, done: int, total: int) -> None:
+        """Count training steps."""
+        self._count("training", done, total)
 
     def on_pool_batch_end(self, done: int, total: int) -> None:
         """Count rows of the pool."""
-        if self.bars:
-            if "pool" not in self.tasks:
-                self._show("pool", total)
-            self.bars.update(self.tasks["pool"], completed=done)
+        self._count("pool", done, total)
 
     def on_round_end(self, run: Run, record: Record) -> None:
         """Print the round's line."""
@@ -108,10 +104,11 @@ class ProgressLog(RoundLog):
     def _print(self, line: str, *, plain: bool = False) -> None:
         self.console.print(line if plain else f"{self.prefix}{line}", markup=plain)
 
-    def _show(self, name: str, total: int) -> None:
-        self._hide(name)
+    def _count(self, name: str, done: int, total: int) -> None:
         if self.bars:
-            self.tasks[name] = self.bars.add_task(name, total=total)
+            if name not in self.tasks:
+                self.tasks[name] = self.bars.add_task(name, total=total)
+            self.bars.update(self.tasks[name], completed=done)
 
     def _hide(self, name: str) -> None:
         if self.bars and name in self.tasks:
@@ -121,6 +118,18 @@ class ProgressLog(RoundLog):
         if self.bars:
             self.bars.stop()
             self.bars = None
+
+
+class _Steps(pl.Callback):
+    def __init__(self, log: ProgressLog) -> None:
+        self.log_steps = log.on_steps
+        self.total = 0
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.total = int(trainer.estimated_stepping_batches)
+
+    def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
+        self.log_steps(trainer.global_step, self.total)
 
 
 def _table(run: Run) -> Table:

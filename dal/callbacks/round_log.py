@@ -1,4 +1,4 @@
-"""What watches a run: a Lightning callback with hooks for rounds and for the pool pass."""
+"""What watches a run: hooks for its start, its rounds, the pool pass and its end."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -33,11 +33,15 @@ class Run:
     records: Sequence[Record]
 
 
-class RoundLog(pl.Callback):
-    """A callback that lives as long as the run; each round's Trainer has it too."""
+class RoundLog:
+    """Watches a run from its first round to its last."""
 
     def on_run_start(self, run: Run) -> None:
         """Begin; `run.records` is not empty when a run is continued."""
+
+    def trainer_callbacks(self) -> list[pl.Callback]:
+        """Lightning callbacks to watch a round's training with; each costs time in every step."""
+        return []
 
     def on_pool_batch_end(self, done: int, total: int) -> None:
         """React to one more batch of the pool; counts are rows."""

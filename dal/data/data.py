@@ -13,15 +13,15 @@ Transform = Callable[[Tensor], Tensor]
 class Rows(Protocol):
     """A labelled dataset that can be read by rows.
 
-    `dataset[[3, 1]]` gives a batch of raw inputs [2, ...] (uint8 images or floats), without
-    labels; `targets` [N] long holds the labels, for oracles and evaluation.
+    `dataset[torch.tensor([3, 1])]` gives a batch of raw inputs [2, ...] (uint8 images or floats),
+    without labels; `targets` [N] long holds the labels, for oracles and evaluation.
     """
 
     targets: Tensor
 
     def __len__(self) -> int: ...
 
-    def __getitem__(self, indices: Sequence[int]) -> Tensor: ...
+    def __getitem__(self, indices: Tensor | Sequence[int]) -> Tensor: ...
 
 
 class TensorRows:
@@ -47,8 +47,8 @@ class TensorRows:
     def __len__(self) -> int:
         return len(self.inputs)
 
-    def __getitem__(self, indices: Sequence[int]) -> Tensor:
-        return self.inputs[torch.as_tensor(indices, dtype=torch.long)]
+    def __getitem__(self, indices: Tensor | Sequence[int]) -> Tensor:
+        return self.inputs[torch.as_tensor(indices)]
 
 
 class ItemRows:
@@ -73,8 +73,9 @@ class ItemRows:
     def __len__(self) -> int:
         return len(self.targets)
 
-    def __getitem__(self, indices: Sequence[int]) -> Tensor:
-        return torch.stack([self.dataset[int(index)][0] for index in indices])
+    def __getitem__(self, indices: Tensor | Sequence[int]) -> Tensor:
+        rows = torch.as_tensor(indices).tolist()
+        return torch.stack([self.dataset[row][0] for row in rows])
 
 
 @dataclass(frozen=True)

@@ -235,7 +235,7 @@ class _View(Dataset[Any]):
         return len(self.indices)
 
     def __getitem__(self, positions: list[int]) -> Tensor | tuple[Tensor, Tensor]:
-        inputs = self.rows[self.indices[positions].tolist()]
+        inputs = self.rows[self.indices[positions]]
         if self.augment is not None:
             inputs = torch.stack([self.augment(image) for image in inputs])
         batch = self.normalise(inputs)

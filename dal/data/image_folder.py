@@ -71,7 +71,7 @@ def image_folder(
     test: Rows = on_disk[1]
     if total <= memory_gb * 2**30:
         train, test = (TensorRows(rows.decode_all(), rows.targets) for rows in on_disk)
-    sample = torch.linspace(0, len(train) - 1, min(len(train), SAMPLE)).long().tolist()
+    sample = torch.linspace(0, len(train) - 1, min(len(train), SAMPLE)).long()
     return Data(
         train=train,
         test=test,
@@ -98,8 +98,9 @@ class FileRows:
     def __len__(self) -> int:
         return len(self.files)
 
-    def __getitem__(self, indices: Sequence[int]) -> Tensor:
-        return torch.stack([decode(self.files[index], self.size) for index in indices])
+    def __getitem__(self, indices: Tensor | Sequence[int]) -> Tensor:
+        rows = torch.as_tensor(indices).tolist()
+        return torch.stack([decode(self.files[row], self.size) for row in rows])
 
     def decode_all(self) -> Tensor:
         """Decode every image into one uint8 tensor [N, 3, size, size], with a progress bar."""

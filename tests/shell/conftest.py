@@ -8,8 +8,8 @@ import lightning.pytorch as pl
 import pytest
 import torch
 from torch import nn
+from trainer_log import TrainerLog
 
-from dal.callbacks.round_log import RoundLog
 from dal.data.data import Data, Normalise, TensorRows
 from dal.data.datamodule import ActiveDataModule
 from dal.loop import PLAIN_TRAINER, run_rounds
@@ -146,7 +146,7 @@ class KilledError(BaseException):
     """Stands for a kill: no handler of the package may catch it."""
 
 
-class KillAt(RoundLog):
+class KillAt(TrainerLog):
     """Dies in a hook of a round."""
 
     def __init__(self, hook, round):
@@ -159,7 +159,7 @@ class KillAt(RoundLog):
         self.seen += 1
 
 
-class Snapshots(RoundLog):
+class Snapshots(TrainerLog):
     """Copies the directory after every round."""
 
     def __init__(self, to):

@@ -6,8 +6,8 @@ import signal
 from itertools import product
 
 import pytest
+from trainer_log import TrainerLog
 
-from dal.callbacks.round_log import RoundLog
 from dal.models.weights import cold, shrink_perturb, warm
 from dal.run_directory import RunDirectory
 
@@ -74,7 +74,7 @@ def test_a_kill_in_every_round_ends_like_none(kit, kept_run, expected, tmp_path)
 
 
 def test_an_interrupt_while_training_ends_the_run_and_records_nothing(kept_run, expected, tmp_path):
-    class Interrupt(RoundLog):
+    class Interrupt(TrainerLog):
         def on_train_batch_end(self, trainer, *args):
             if trainer.datamodule.round == 1:
                 raise KeyboardInterrupt

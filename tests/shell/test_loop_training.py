@@ -6,8 +6,8 @@ from functools import partial
 import pytest
 import torch
 from torch import nn
+from trainer_log import TrainerLog
 
-from dal.callbacks.round_log import RoundLog
 from dal.data.data import Data, TensorRows
 from dal.data.datamodule import ActiveDataModule
 from dal.loop import PLAIN_TRAINER, run_rounds
@@ -40,7 +40,7 @@ def run(kit, module):
     return run
 
 
-class Spy(RoundLog):
+class Spy(TrainerLog):
     """Notes each round's module, Trainer, steps and the rows trained on."""
 
     def __init__(self):
@@ -172,7 +172,7 @@ def test_a_users_own_module_needs_no_test_metrics_of_ours(kit, run):
 def test_a_scheduler_and_an_optimiser_begin_anew_each_round(kit, run):
     rates = []
 
-    class Watch(RoundLog):
+    class Watch(TrainerLog):
         def on_train_end(self, trainer, pl_module):
             rates.append(trainer.optimizers[0].param_groups[0]["lr"])
 

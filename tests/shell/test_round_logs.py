@@ -9,11 +9,11 @@ import pytest
 import torch
 from PIL import Image
 from rich.console import Console
+from trainer_log import TrainerLog
 
 from dal.callbacks.csv_log import CsvLog
 from dal.callbacks.curve import Curve
 from dal.callbacks.progress import ProgressLog
-from dal.callbacks.round_log import RoundLog
 from dal.data.datamodule import ActiveDataModule
 from dal.loop import PLAIN_TRAINER, run_rounds
 from dal.strategies.margin import margin
@@ -41,7 +41,7 @@ def run(kit):
     return run
 
 
-class Diary(RoundLog):
+class Diary(TrainerLog):
     """Writes down its hooks in order."""
 
     def __init__(self, lines, fail=""):
@@ -145,7 +145,7 @@ def test_in_a_sweep_every_line_but_the_first_has_the_title(run):
 
 
 def test_a_continued_run_says_so_and_shows_all_of_it_in_the_table(run, tmp_path):
-    class Stop(RoundLog):
+    class Stop(TrainerLog):
         def on_train_end(self, trainer, pl_module):
             if trainer.datamodule.round == 1:
                 raise KeyError("stop")
@@ -214,7 +214,7 @@ def test_a_round_without_training_leaves_its_loss_empty(run, tmp_path, kit):
 def test_the_curve_is_a_picture_after_every_round(run, tmp_path):
     sizes = []
 
-    class Look(RoundLog):
+    class Look(TrainerLog):
         def on_round_end(self, run, record):
             sizes.append((run.directory / "curve.png").read_bytes())
 

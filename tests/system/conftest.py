@@ -4,12 +4,9 @@ import importlib.util
 import json
 import sys
 from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
-
-ROOT = Path(__file__).parents[2]
-QUIET = ["+logger.settings.x_disable_stats=true", "+logger.settings.x_disable_machine_info=true"]
+from cli import ROOT
 
 
 @dataclass

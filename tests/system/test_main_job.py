@@ -5,7 +5,7 @@ import sys
 
 import pytest
 import yaml
-from conftest import ROOT
+from cli import ROOT
 
 STRATEGIES = sorted(file.stem for file in (ROOT / "conf/strategy").glob("*.yaml"))
 SHORT = ["rounds=1", "steps=10", "logger=none"]

@@ -5,7 +5,7 @@ import subprocess
 import sys
 
 import pytest
-from conftest import ROOT
+from cli import ROOT
 
 CODE = '''
 """Take the items that lie farthest from the origin."""

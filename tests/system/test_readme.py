@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from conftest import ROOT
+from cli import ROOT
 
 README = (ROOT / "README.md").read_text()
 OPTIONS = sorted(

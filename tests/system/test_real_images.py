@@ -3,7 +3,7 @@
 import tarfile
 
 import pytest
-from conftest import ROOT
+from cli import ROOT
 
 DATA = ROOT.parent / "shared" / "data"
 SHORT = ["rounds=1", "steps=5", "logger=none", "pool_subset=300"]

@@ -4,7 +4,7 @@ import subprocess
 import sys
 
 import pytest
-from conftest import ROOT
+from cli import ROOT
 
 SHORT = ["rounds=1", "steps=5", "logger=none"]
 

@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import QUIET, ROOT
+from cli import QUIET, ROOT
 
 from dal.callbacks.wandb_log import default_mode
 
