@@ -14,6 +14,7 @@ from trainer_log import TrainerLog
 from dal.callbacks.csv_log import CsvLog
 from dal.callbacks.curve import Curve
 from dal.callbacks.progress import ProgressLog
+from dal.callbacks.round_log import RoundLog
 from dal.data.datamodule import ActiveDataModule
 from dal.loop import PLAIN_TRAINER, run_rounds
 from dal.strategies.margin import margin
@@ -211,19 +212,31 @@ def test_a_round_without_training_leaves_its_loss_empty(run, tmp_path, kit):
     assert float(second["train/loss"]) > 0
 
 
-def test_the_curve_is_a_picture_after_every_round(run, tmp_path):
-    sizes = []
+class Look(RoundLog):
+    def __init__(self):
+        self.pictures = []
 
-    class Look(TrainerLog):
-        def on_round_end(self, run, record):
-            sizes.append((run.directory / "curve.png").read_bytes())
+    def on_round_end(self, run, record):
+        self.pictures.append((run.directory / "curve.png").read_bytes())
 
-    run(Curve(), Look(), directory=tmp_path)
-    assert [content[:8] for content in sizes] == [PNG] * 3
-    assert len(set(sizes)) == 3
+
+def test_the_curve_is_a_picture_that_grows_with_every_round(run, tmp_path, monkeypatch):
+    monkeypatch.setattr("dal.callbacks.curve.SHARE", float("inf"))
+    look = Look()
+    run(Curve(), look, directory=tmp_path)
+    assert [content[:8] for content in look.pictures] == [PNG] * 3
+    assert len(set(look.pictures)) == 3
     with Image.open(tmp_path / "curve.png") as picture:
         picture.load()
     assert list(tmp_path.glob("*.partial*")) == []
+
+
+def test_rounds_too_short_to_draw_share_a_picture_until_the_end(run, tmp_path, monkeypatch):
+    monkeypatch.setattr("dal.callbacks.curve.SHARE", 1e-9)
+    look = Look()
+    run(Curve(), look, directory=tmp_path)
+    assert len(set(look.pictures)) == 1
+    assert (tmp_path / "curve.png").read_bytes() not in look.pictures
 
 
 def test_without_a_directory_nothing_is_written(run, tmp_path, monkeypatch):
