@@ -17,7 +17,7 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.fabric.utilities.warnings import PossibleUserWarning
 from torch import Tensor
 
-from dal.acquisition import Strategy, name_of
+from dal.acquisition_signature import Strategy, name_of
 from dal.callbacks.acquire import Acquire
 from dal.callbacks.round_log import Record, RoundLog, Run
 from dal.data.datamodule import ActiveDataModule

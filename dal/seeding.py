@@ -33,6 +33,7 @@ def global_seed(seed: int, purpose: Purpose, round: int = 0) -> Iterator[None]:
 
     For what cannot take a generator: weight initialisation, dropout while training, augmentation.
     """
-    with torch.random.fork_rng():
+    devices = range(torch.cuda.device_count()) if torch.cuda.is_available() else ()
+    with torch.random.fork_rng(devices):
         torch.manual_seed(seed_for(seed, purpose, round))
         yield

@@ -3,7 +3,8 @@
 import lightning.pytorch as pl
 from torch import Tensor
 
-from dal.acquisition import OnBatch, Query, Strategy, needs_of, query, rehearse
+from dal.acquisition import OnBatch, Query, query
+from dal.acquisition_signature import Strategy, needs_of, rehearse
 from dal.data.datamodule import ActiveDataModule
 from dal.functional.checks import check_count
 from dal.posteriors.deterministic import Deterministic

@@ -13,7 +13,7 @@ from hydra.utils import get_method, instantiate
 from omegaconf import OmegaConf
 
 import dal.strategies
-from dal.acquisition import POOL, VOCABULARY, inputs_of, is_score
+from dal.acquisition_signature import POOL, VOCABULARY, inputs_of, is_score
 from dal.functional.ranking import top_n
 
 N, M, K, C, D, J = 12, 6, 4, 3, 5, 7  # pool, labelled, samples, classes, features, targets

@@ -8,6 +8,7 @@ import lightning.pytorch as pl
 import pytest
 import torch
 from torch import nn
+from toys import trainer
 from trainer_log import TrainerLog
 
 from dal.data.data import Data, Normalise, TensorRows
@@ -17,6 +18,7 @@ from dal.models.classifier import Classifier
 from dal.models.weights import cold
 from dal.posteriors.mc_dropout import MCDropout
 from dal.strategies.badge import badge
+from dal.strategies.margin import margin
 
 CONFIG = {"seed": 0, "model": {"width": 16, "shape": [1, 2]}, "name": "x"}
 CLOCKS = {"train_seconds", "acquisition_seconds", "test_seconds", "peak_memory_bytes"}
@@ -245,3 +247,29 @@ def after(_snapshots, tmp_path):
         return folder
 
     return after
+
+
+@pytest.fixture
+def data(kit):
+    return ActiveDataModule(kit.index_data(), initial=[29, 3, 12], eval_batch_size=7)
+
+
+@pytest.fixture
+def toy(kit):
+    return partial(ActiveDataModule, kit.toy_data(), initial_size=10, eval_batch_size=64)
+
+
+@pytest.fixture
+def module(kit):
+    return partial(ActiveDataModule, kit.toy_data(), initial_size=6, steps=5, batch_size=16)
+
+
+@pytest.fixture
+def run(kit, module):
+    def run(data=None, **options):
+        data = module() if data is None else data
+        settings = {"model": kit.toy_module, "strategy": margin, "rounds": 3, "query_size": 4}
+        settings |= {"posterior": MCDropout(4), "trainer": trainer, **options}
+        return run_rounds(data, **settings)
+
+    return run

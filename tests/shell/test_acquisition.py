@@ -1,55 +1,16 @@
 """query(): the rows that it returns are those that the strategy meant."""
 
-from functools import partial
-
 import pytest
 import torch
-from torch import nn
+from toys import ask, dropout_net, largest, size
 
-from dal.acquisition import query
 from dal.data.datamodule import ActiveDataModule
-from dal.posteriors.deterministic import Deterministic
 from dal.posteriors.mc_dropout import MCDropout
 from dal.strategies.badge import badge
 from dal.strategies.bald import bald
 from dal.strategies.coreset import coreset
 from dal.strategies.entropy import entropy
 from dal.strategies.random import random
-
-
-def largest(*, features, n):
-    """Select the largest feature: in `index_data` the last rows of the dataset."""
-    return features[:, 0].topk(n).indices
-
-
-def size(*, features):
-    """Score the same."""
-    return features[:, 0]
-
-
-def dropout_net(classes=3):
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        return nn.Sequential(
-            nn.Linear(4, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Dropout(0.5), nn.Linear(16, classes)
-        )
-
-
-def ask(strategy, n, data, model, posterior=None, **options):
-    return query(
-        strategy, n, model=model, data=data, posterior=posterior or Deterministic(), **options
-    )
-
-
-@pytest.fixture
-def data(kit):
-    return ActiveDataModule(kit.index_data(), initial=[29, 3, 12], eval_batch_size=7)
-
-
-@pytest.fixture
-def toy(kit):
-    return partial(ActiveDataModule, kit.toy_data(), initial_size=10, eval_batch_size=64)
-
 
 both = pytest.mark.parametrize("strategy", [largest, size])
 

@@ -4,34 +4,10 @@ from functools import partial
 
 import pytest
 import torch
+from toys import STRATEGIES
 
-from dal.data.datamodule import ActiveDataModule
-from dal.loop import PLAIN_TRAINER, run_rounds
-from dal.posteriors.mc_dropout import MCDropout
-from dal.strategies.badge import badge
+from dal.loop import PLAIN_TRAINER
 from dal.strategies.bald import bald
-from dal.strategies.coreset import coreset
-from dal.strategies.margin import margin
-from dal.strategies.random import random
-
-STRATEGIES = [random, margin, bald, badge, coreset]
-trainer = partial(PLAIN_TRAINER, accelerator="cpu")
-
-
-@pytest.fixture
-def module(kit):
-    return partial(ActiveDataModule, kit.toy_data(), initial_size=6, steps=5, batch_size=16)
-
-
-@pytest.fixture
-def run(kit, module):
-    def run(data=None, **options):
-        data = module() if data is None else data
-        settings = {"model": kit.toy_module, "strategy": margin, "rounds": 3, "query_size": 4}
-        settings |= {"posterior": MCDropout(4), "trainer": trainer, **options}
-        return run_rounds(data, **settings)
-
-    return run
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)

@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from dal.acquisition import head_of, inputs_of, is_score, name_of, query, rehearse
+from dal.acquisition import head_of, query
+from dal.acquisition_signature import inputs_of, is_score, name_of, rehearse
 from dal.data.datamodule import ActiveDataModule
 from dal.models.networks import Split
 from dal.posteriors.deterministic import Deterministic

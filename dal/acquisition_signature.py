@@ -1,0 +1,136 @@
+"""What a strategy asks for by the names of its arguments, and what it must give back."""
+
+import inspect
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dal.functional.information import mean_log_probs
+
+Strategy = Callable[..., Tensor]
+
+POOL = frozenset({"log_probs", "probs", "features", "scores"})
+LABELLED = frozenset({"labelled_log_probs", "labelled_probs", "labelled_features"})
+GIVEN = frozenset({"labels", "head", "round", "n_labelled", "n_pool", "n", "generator"})
+VOCABULARY = POOL | LABELLED | GIVEN
+
+
+def inputs_of(strategy: Strategy) -> frozenset[str]:
+    """Names of the vocabulary that a strategy asks for.
+
+    Raises:
+        ValueError: if it needs a name outside the vocabulary that its YAML does not set.
+    """
+    bound = strategy.keywords if isinstance(strategy, partial) else {}
+    try:
+        parameters = inspect.signature(strategy).parameters
+    except ValueError as error:
+        raise ValueError(f"strategy {name_of(strategy)} cannot take {sorted(bound)}") from error
+    asked = frozenset(name for name in parameters if name in VOCABULARY and name not in bound)
+    unknown = [
+        name
+        for name, parameter in parameters.items()
+        if name not in VOCABULARY and parameter.default is inspect.Parameter.empty
+    ]
+    if unknown:
+        raise ValueError(
+            f"strategy {name_of(strategy)} needs {', '.join(unknown)}, which is neither set in its "
+            f"YAML nor one of {', '.join(sorted(VOCABULARY))}"
+        )
+    return asked
+
+
+def is_score(strategy: Strategy) -> bool:
+    """Whether a strategy scores items one by one; a selection takes `n` instead."""
+    return "n" not in inputs_of(strategy)
+
+
+def needs_of(strategy: Strategy, score: Strategy | None) -> frozenset[str]:
+    """Names that a query has to compute: the strategy's, and those of its score."""
+    names = inputs_of(strategy)
+    return names | inputs_of(score) if score is not None and "scores" in names else names
+
+
+def name_of(strategy: Strategy) -> str:
+    """Name of the function behind a strategy."""
+    function = strategy.func if isinstance(strategy, partial) else strategy
+    return getattr(function, "__name__", type(function).__name__)
+
+
+def rehearse(strategy: Strategy, score: Strategy | None, *, samples: int, num_classes: int) -> None:
+    """Call a strategy on six made-up items, so that what is wrong with it shows before training.
+
+    Args:
+        strategy: a score or a selection.
+        score: what `scores` comes from, if the strategy names it.
+        samples: K of the posterior.
+        num_classes: C.
+
+    Raises:
+        ValueError: if the strategy refuses, fails, or gives something else than its kind must.
+    """
+    if "scores" in inputs_of(strategy):
+        if score is None:
+            raise ValueError(
+                f"strategy {name_of(strategy)} works on scores; name their strategy under `score`"
+            )
+        if not is_score(score):
+            raise ValueError(f"score must be a score, but {name_of(score)} takes n: a selection")
+        rehearse(score, None, samples=samples, num_classes=num_classes)
+    generator = torch.Generator().manual_seed(0)
+    pool, labelled, width, n = 6, 4, 3, 2
+
+    def draw(*shape: int) -> Tensor:
+        return torch.randn(*shape, generator=generator)
+
+    values: dict[str, Any] = {"scores": draw(pool), "generator": generator, "n": n, "round": 0}
+    values |= {"n_pool": pool, "n_labelled": labelled, "labels": torch.arange(labelled) % 2}
+    last_layer = draw(width, num_classes)
+    values["head"] = lambda features: features @ last_layer
+    for prefix, rows in (("", pool), ("labelled_", labelled)):
+        log_probs = draw(rows, samples, num_classes).log_softmax(-1)
+        values[f"{prefix}log_probs"] = log_probs
+        values[f"{prefix}probs"] = mean_log_probs(log_probs).exp()
+        values[f"{prefix}features"] = draw(rows, width)
+    try:
+        out = strategy(**{name: values[name] for name in inputs_of(strategy)})
+    except ValueError:
+        raise
+    except Exception as error:
+        raise ValueError(
+            f"strategy {name_of(strategy)} fails on a small example: {error!r}"
+        ) from error
+    if is_score(strategy):
+        check_scores(out, pool, name_of(strategy))
+    else:
+        check_positions(out, n, pool, name_of(strategy))
+
+
+def check_scores(scores: Any, rows: int, name: str) -> None:
+    """Raise ValueError unless a strategy gave one number per item."""
+    if not isinstance(scores, Tensor) or scores.shape != (rows,):
+        raise ValueError(
+            f"score {name} must give one number per item, a tensor of shape [{rows}], "
+            f"got {_shape(scores)}"
+        )
+
+
+def check_positions(positions: Any, n: int, rows: int, name: str) -> None:
+    """Raise ValueError unless a strategy gave n distinct positions of the pool."""
+    whole = isinstance(positions, Tensor) and positions.dtype == torch.long
+    if not whole or positions.shape != (n,):
+        raise ValueError(f"strategy {name} must give {n} long positions, got {_shape(positions)}")
+    if n and (int(positions.min()) < 0 or int(positions.max()) >= rows):
+        raise ValueError(
+            f"strategy {name} must give positions from 0 to {rows - 1}, got {positions.tolist()}"
+        )
+    if len(positions.unique()) != n:
+        raise ValueError(f"strategy {name} must give distinct positions, got {positions.tolist()}")
+
+
+def _shape(value: Any) -> str:
+    known = isinstance(value, Tensor)
+    return f"{value.dtype} of shape {list(value.shape)}" if known else type(value).__name__
