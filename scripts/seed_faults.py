@@ -143,7 +143,8 @@ def _seed(fault: Fault) -> str | None:
     if ended.returncode == 0:
         return None
     lines = ended.stdout.splitlines()
-    return next((line.split()[1] for line in lines if line.startswith("FAILED ")), lines[-1])
+    failed = (line.split()[1] for line in lines if line.startswith("FAILED "))
+    return next((name.rpartition("/")[2] for name in failed), lines[-1])
 
 
 if __name__ == "__main__":
