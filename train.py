@@ -28,7 +28,7 @@ def main(config: DictConfig) -> float | None:
     try:
         return experiment(config, Path(job.runtime.output_dir), title, sweep=sweep)
     except Exception as error:
-        if os.environ["DAL_TRACEBACK"] == "1":
+        if os.environ.get("DAL_TRACEBACK") == "1":
             raise
         if not sweep:
             sys.exit(f"error: {explain(error)}")
@@ -116,7 +116,7 @@ def cli() -> None:
     try:
         main()
     except Exception as error:
-        if os.environ["DAL_TRACEBACK"] == "1":
+        if os.environ.get("DAL_TRACEBACK") == "1":
             raise
         sys.exit(f"error: {explain(error)}")
     except KeyboardInterrupt:

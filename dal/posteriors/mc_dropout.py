@@ -19,6 +19,8 @@ from dal.posteriors.masks import Dropout, Masks
 from dal.posteriors.posterior import Predict, Prediction, evaluating, tapped_features
 from dal.posteriors.replay import replaying
 
+PROBE = 32  # rows of the first batch that the shortcuts are proved on
+
 
 class MCDropout:
     """K networks drawn by dropout; everything but the dropout layers stays in evaluation mode.
@@ -58,18 +60,27 @@ class MCDropout:
             tapped_features(model) as features_of,
             replaying(model, layers, masks) as replay,
         ):
-            proved: set[int] = set()  # batch sizes on which wide passes equal single ones
+            proved: set[tuple[int, ...]] = set()  # frontiers on which wide equals single passes
+
+            def prove(rows: Tensor) -> None:
+                with replay.tracing(rows):
+                    refuse_hidden_dropout(model, rows)
+                replay.trace(rows)
+                replay.prove(rows)
+                proved.add(replay.frontier)
 
             def predict(inputs: Tensor) -> Prediction:
                 first = not proved
                 if first:
-                    with replay.tracing(inputs):
-                        refuse_hidden_dropout(model, inputs)
+                    try:
+                        prove(inputs[:PROBE])
+                    except RuntimeError:  # a forward that fixes its batch size
+                        prove(inputs)
                 replay.trace(inputs)
                 features = features_of(inputs)
-                if len(inputs) not in proved:
+                if replay.frontier not in proved:
                     replay.prove(inputs)
-                    proved.add(len(inputs))
+                    proved.add(replay.frontier)
                 size = max(int(self.memory_mb * 2**20) // max(replay.widest, 1), 1)
                 starts = range(0, self.samples, size)
                 blocks = [replay.run(inputs, k, min(k + size, self.samples)) for k in starts]

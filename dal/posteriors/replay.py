@@ -42,6 +42,11 @@ class Replay:
         self._samples = (0, 0)
         self._batch = 0
 
+    @property
+    def frontier(self) -> tuple[int, ...]:
+        """Which module calls the last trace kept, to tell whether that was proved."""
+        return tuple(id(module) for module, _ in self._frontier)
+
     @contextmanager
     def tracing(self, inputs: Tensor) -> Iterator[None]:
         """Treat forward passes inside the block as traces: dropout is off."""
