@@ -36,7 +36,7 @@ CASES = {
     "no path": (["dataset=tensors"], "dataset.path has no value"),
     "missing file": (["dataset=tensors", "dataset.path=absent.npz"], "no file"),
     "missing folder": (["dataset=image_folder", "data_dir=absent"], "no folder"),
-    "model too big for the image": (["model=bayesian_cnn", "dataset.test_size=0"], "test rows"),
+    "empty test set": (["dataset.test_size=0"], "needs train and test rows, got 1797 and 0"),
     "two devices": (["trainer.devices=2", "trainer.accelerator=cpu"], "use trainer.devices=1"),
     "diverged": (["strategy=margin", "optimizer.lr=1e30", "steps=20"], "diverged"),
     "shrink out of range": (
