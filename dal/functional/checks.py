@@ -26,12 +26,31 @@ def check_tensor(name: str, value: Tensor, *shape: str) -> None:
     NaN is refused, never repaired: topk, argmax and argsort all rank it first, so that a
     diverged model would choose the query. Infinities are legal (log 0 = -inf).
     """
+    check_shape(name, value, *shape)
+    check_nan(name, value)
+
+
+def check_shape(name: str, value: Tensor, *shape: str) -> None:
+    """Raise ValueError unless `value` is floating point, one dimension per name in `shape`."""
     if value.dim() != len(shape):
         raise ValueError(
             f"{name} must have the shape [{', '.join(shape)}], got {list(value.shape)}"
         )
     if not value.is_floating_point():
         raise ValueError(f"{name} must be floating point, got {value.dtype}")
+
+
+def check_nan(name: str, value: Tensor, scores: Tensor | None = None) -> None:
+    """Raise ValueError if `value` holds NaN.
+
+    Args:
+        name: of the value.
+        value: any shape.
+        scores: computed from `value` in a way that hands every NaN on; they are looked at
+            instead, which spares a pass over memory.
+    """
+    if scores is not None and not scores.isnan().any():
+        return
     if value.numel() and value.amax().isnan():  # the maximum hands NaN on, without a copy
         raise ValueError(f"{name} must not hold NaN, got {int(value.isnan().sum())} of them")
 
@@ -59,8 +78,14 @@ def check_feature_sets(features: Tensor, labelled_features: Tensor) -> None:
 
 
 def check_samples(log_probs: Tensor, strategy: str) -> None:
-    """Raise ValueError unless `log_probs` [N, K, C] holds at least two posterior samples."""
-    check_tensor("log_probs", log_probs, "N", "K", "C")
+    """Raise ValueError unless `log_probs` [N, K, C] holds two or more samples and no NaN."""
+    check_samples_shape(log_probs, strategy)
+    check_nan("log_probs", log_probs)
+
+
+def check_samples_shape(log_probs: Tensor, strategy: str) -> None:
+    """Raise ValueError unless `log_probs` is [N, K, C] with at least two posterior samples."""
+    check_shape("log_probs", log_probs, "N", "K", "C")
     if log_probs.shape[1] < 2:
         raise ValueError(
             f"{strategy} measures disagreement and needs K >= 2 posterior samples, "
@@ -69,8 +94,14 @@ def check_samples(log_probs: Tensor, strategy: str) -> None:
 
 
 def check_probs(probs: Tensor) -> None:
+    """Raise ValueError unless `probs` is [N, C] with at least two classes and holds no NaN."""
+    check_probs_shape(probs)
+    check_nan("probs", probs)
+
+
+def check_probs_shape(probs: Tensor) -> None:
     """Raise ValueError unless `probs` is [N, C] with at least two classes."""
-    check_tensor("probs", probs, "N", "C")
+    check_shape("probs", probs, "N", "C")
     if probs.shape[1] < 2:
         raise ValueError(f"probs must cover at least 2 classes, got C = {probs.shape[1]}")
 

@@ -13,10 +13,10 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from dal.functional.blocks import block_elements, score_rows
 from dal.functional.information import entropy, mutual_information
 
 CONFIGURATIONS = 512  # in a tile
-ELEMENTS = {"cpu": 2**17, "cuda": 2**24}  # of a tile: a level-2 cache, and few kernel launches
 BLOCK = 256  # items that are evaluated before the bounds are looked at again
 ROUNDING = 64  # gains this many epsilons apart are equal
 
@@ -74,7 +74,7 @@ class JointLabels:
         classes = log_probs.shape[2]
         entropies = log_probs.new_zeros(len(log_probs), classes)
         limits = torch.finfo(log_probs.dtype)
-        tile = ELEMENTS.get(log_probs.device.type, ELEMENTS["cpu"])
+        tile = block_elements(log_probs.device)
         items = max(tile // (classes * min(len(self.given), CONFIGURATIONS)), 1)
         for first in range(0, len(log_probs), items):
             probs = log_probs[first : first + items].exp().transpose(1, 2).flatten(0, 1)  # [B·C, K]
@@ -161,7 +161,8 @@ def greedy_joint_information(
     Returns:
         [n] long, in the order of choice, and [n] what each added.
     """
-    bounds, certain = _alone(log_probs)  # [N], [N]
+    bounds = mutual_information(log_probs)  # [N]
+    certain = score_rows(lambda block: entropy(block).mean(1), log_probs)  # [N]
     joint = JointLabels(log_probs, configurations, generator)
     rounding = ROUNDING * torch.finfo(log_probs.dtype).eps
     positions = torch.empty(n, dtype=torch.long, device=log_probs.device)
@@ -179,18 +180,6 @@ def greedy_joint_information(
         positions[pick], gains[pick] = position, bounds[position]
         bounds[position] = -torch.inf
     return positions, gains
-
-
-def _alone(log_probs: Tensor) -> tuple[Tensor, Tensor]:
-    """Information of each item by itself, and the mean entropy of its samples, by blocks."""
-    count, samples, classes = log_probs.shape
-    alone, certain = log_probs.new_empty(count), log_probs.new_empty(count)
-    rows = max(ELEMENTS["cpu"] // (samples * classes), 1)
-    for start in range(0, count, rows):
-        block = log_probs[start : start + rows]
-        alone[start : start + rows] = mutual_information(block)
-        certain[start : start + rows] = entropy(block).mean(1)
-    return alone, certain
 
 
 def _evaluate(

@@ -83,7 +83,7 @@ class MCDropout:
                 size = max(int(self.memory_mb * 2**20) // max(replay.widest, 1), 1)
                 starts = range(0, self.samples, size)
                 blocks = [replay.run(inputs, k, min(k + size, self.samples)) for k in starts]
-                log_probs = torch.cat(blocks).transpose(0, 1).contiguous()  # [K, B, C] -> [B, K, C]
+                log_probs = torch.cat([block.transpose(0, 1) for block in blocks], 1)  # [B, K, C]
                 if first and bool((log_probs == log_probs[:, :1]).all()):
                     raise ValueError(
                         "MC dropout: all passes are identical, so that disagreement is 0 for every "

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, nn
 
 from dal.functional.checks import check_count
-from dal.functional.information import mean_log_probs
 
 
 @dataclass(frozen=True)
@@ -31,7 +30,7 @@ class Prediction:
     @cached_property
     def probs(self) -> Tensor:
         """[B, C] float32: mean of the samples, however many strategies look at it."""
-        return mean_log_probs(self.log_probs).exp()
+        return self.log_probs.exp().mean(1)
 
 
 Predict = Callable[[Tensor], Prediction]

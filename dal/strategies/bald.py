@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from dal.functional.checks import check_samples
+from dal.functional.checks import check_nan, check_samples_shape
 from dal.functional.information import mutual_information
 
 
@@ -11,6 +11,8 @@ def bald(*, log_probs: Tensor) -> Tensor:
 
     Source: Houlsby, Huszár, Ghahramani and Lengyel, arXiv 1112.5745, 2011; with MC dropout: Gal,
     Islam and Ghahramani, ICML 2017.
+
+    Cost: time O(N K C); memory one block of rows.
 
     Args:
         log_probs: [N, K, C]; K >= 2 posterior samples, -inf allowed.
@@ -27,5 +29,7 @@ def bald(*, log_probs: Tensor) -> Tensor:
     >>> bald(log_probs=torch.tensor([unsure, split]).log())
     tensor([0.0000, 0.6931])
     """
-    check_samples(log_probs, "bald")
-    return mutual_information(log_probs)
+    check_samples_shape(log_probs, "bald")
+    scores = mutual_information(log_probs)
+    check_nan("log_probs", log_probs, scores)
+    return scores

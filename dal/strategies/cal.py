@@ -12,6 +12,7 @@ from dal.functional.checks import (
     check_widths,
 )
 from dal.functional.geometry import nearest_neighbours
+from dal.functional.information import probs_entropy
 
 
 def cal(
@@ -68,8 +69,7 @@ def cal(
     check_widths(probs=probs, labelled_probs=labelled_probs)
     check_count("neighbours", neighbours, 1)
     if not len(labelled_probs):
-        alone: Tensor = torch.special.entr(probs).sum(1)
-        return alone
+        return probs_entropy(probs)
     unit = torch.nn.functional.normalize
     k = min(neighbours, len(labelled_probs))
     _, nearest = nearest_neighbours(unit(features), unit(labelled_features), k)  # [N, k]

@@ -1,9 +1,9 @@
 """Entropy of the predictive distribution."""
 
-import torch
 from torch import Tensor
 
-from dal.functional.checks import check_probs
+from dal.functional.checks import check_nan, check_probs_shape
+from dal.functional.information import probs_entropy
 
 
 def entropy(*, probs: Tensor) -> Tensor:
@@ -14,6 +14,8 @@ def entropy(*, probs: Tensor) -> Tensor:
 
     Source: Shannon 1948; Settles 2009; with MC dropout: Gal, Islam and Ghahramani, ICML 2017.
 
+    Cost: time O(N C); memory one block of rows.
+
     Args:
         probs: [N, C]; predictive probabilities, zeros allowed.
 
@@ -23,9 +25,11 @@ def entropy(*, probs: Tensor) -> Tensor:
     Raises:
         ValueError: if `probs` is not [N, C >= 2] or holds NaN.
 
+    >>> import torch
     >>> entropy(probs=torch.tensor([[1.0, 0.0], [0.5, 0.5]]))
     tensor([0.0000, 0.6931])
     """
-    check_probs(probs)
-    terms: Tensor = torch.special.entr(probs)  # [N, C]
-    return terms.sum(1)
+    check_probs_shape(probs)
+    scores = probs_entropy(probs)
+    check_nan("probs", probs, scores)
+    return scores

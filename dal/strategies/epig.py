@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from dal.functional.blocks import score_rows
 from dal.functional.checks import check_samples, check_tensor, check_widths
 from dal.functional.information import entropy, mean_log_probs
 
@@ -47,9 +48,13 @@ def epig(*, log_probs: Tensor, target_log_probs: Tensor) -> Tensor:
             f"log_probs and target_log_probs must come from the same K samples, got "
             f"K = {log_probs.shape[1]} and {target_log_probs.shape[1]}"
         )
-    marginal = entropy(mean_log_probs(log_probs))  # [N]
-    target = entropy(mean_log_probs(target_log_probs)).mean()
+    marginal = score_rows(_mean_entropy, log_probs)  # [N]
+    target = score_rows(_mean_entropy, target_log_probs).mean()
     return (marginal + target - _joint_entropy(log_probs, target_log_probs)).clamp_min(0)
+
+
+def _mean_entropy(log_probs: Tensor) -> Tensor:
+    return entropy(mean_log_probs(log_probs))  # [B, K, C] -> [B]
 
 
 def _joint_entropy(log_probs: Tensor, target_log_probs: Tensor) -> Tensor:

@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from dal.functional.checks import check_probs
+from dal.functional.checks import check_nan, check_probs_shape
 
 
 def least_confidence(*, probs: Tensor) -> Tensor:
@@ -23,5 +23,7 @@ def least_confidence(*, probs: Tensor) -> Tensor:
     >>> least_confidence(probs=torch.tensor([[0.9, 0.1], [0.5, 0.5]]))
     tensor([0.1000, 0.5000])
     """
-    check_probs(probs)
-    return 1 - probs.amax(1)
+    check_probs_shape(probs)
+    scores = 1 - probs.amax(1)
+    check_nan("probs", probs, scores)
+    return scores

@@ -2,7 +2,8 @@
 
 from torch import Tensor
 
-from dal.functional.checks import check_samples
+from dal.functional.blocks import score_rows
+from dal.functional.checks import check_nan, check_samples_shape
 
 
 def mean_std(*, log_probs: Tensor) -> Tensor:
@@ -24,5 +25,11 @@ def mean_std(*, log_probs: Tensor) -> Tensor:
     >>> mean_std(log_probs=torch.tensor([agree, split]).log())
     tensor([0.0000, 0.5000])
     """
-    check_samples(log_probs, "mean_std")
-    return log_probs.exp().std(1, correction=0).mean(1)  # [N, K, C] -> [N, C] -> [N]
+    check_samples_shape(log_probs, "mean_std")
+    scores = score_rows(_mean_std, log_probs)
+    check_nan("log_probs", log_probs, scores)
+    return scores
+
+
+def _mean_std(log_probs: Tensor) -> Tensor:
+    return log_probs.exp().std(1, correction=0).mean(1)  # [B, K, C] -> [B, C] -> [B]

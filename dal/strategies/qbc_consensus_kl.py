@@ -2,7 +2,8 @@
 
 from torch import Tensor
 
-from dal.functional.checks import check_samples
+from dal.functional.blocks import score_rows
+from dal.functional.checks import check_nan, check_samples_shape
 from dal.functional.information import mean_log_probs
 
 
@@ -30,7 +31,14 @@ def qbc_consensus_kl(*, log_probs: Tensor) -> Tensor:
     >>> qbc_consensus_kl(log_probs=torch.tensor([unsure, split]).log())
     tensor([0.0000, 0.6931])
     """
-    check_samples(log_probs, "qbc_consensus_kl")
-    ratio = log_probs - mean_log_probs(log_probs)[:, None]  # [N, K, C]; ln p_kc / p̄_c
+    check_samples_shape(log_probs, "qbc_consensus_kl")
+    scores = score_rows(_divergence, log_probs)
+    check_nan("log_probs", log_probs, scores)
+    return scores
+
+
+def _divergence(log_probs: Tensor) -> Tensor:
+    """[B, K, C] -> [B]."""
+    ratio = log_probs - mean_log_probs(log_probs)[:, None]  # [B, K, C]; ln p_kc / p̄_c
     ratio = ratio.masked_fill(log_probs.isneginf(), 0)  # 0 ln 0 = 0, also where p̄_c = 0
     return (log_probs.exp() * ratio).sum(2).mean(1).clamp_min(0)

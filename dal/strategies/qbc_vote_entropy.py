@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from dal.functional.blocks import score_rows
 from dal.functional.checks import check_samples
 
 
@@ -32,7 +33,12 @@ def qbc_vote_entropy(*, log_probs: Tensor) -> Tensor:
     tensor([0.0000, 0.6931])
     """
     check_samples(log_probs, "qbc_vote_entropy")
-    votes = torch.nn.functional.one_hot(log_probs.argmax(2), log_probs.shape[2])  # [N, K, C]
-    shares = votes.to(log_probs.dtype).mean(1)  # [N, C]
+    return score_rows(_vote_entropy, log_probs)
+
+
+def _vote_entropy(log_probs: Tensor) -> Tensor:
+    """[B, K, C] -> [B]."""
+    votes = torch.nn.functional.one_hot(log_probs.argmax(2), log_probs.shape[2])  # [B, K, C]
+    shares = votes.to(log_probs.dtype).mean(1)  # [B, C]
     scores: Tensor = torch.special.entr(shares).sum(1)
     return scores

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from dal.functional.blocks import score_rows
 from dal.functional.checks import check_samples
 
 
@@ -28,5 +29,10 @@ def variation_ratios(*, log_probs: Tensor) -> Tensor:
     tensor([0.0000, 0.3333])
     """
     check_samples(log_probs, "variation_ratios")
-    votes = torch.nn.functional.one_hot(log_probs.argmax(2), log_probs.shape[2])  # [N, K, C]
+    return score_rows(_minority, log_probs)
+
+
+def _minority(log_probs: Tensor) -> Tensor:
+    """[B, K, C] -> [B]."""
+    votes = torch.nn.functional.one_hot(log_probs.argmax(2), log_probs.shape[2])  # [B, K, C]
     return 1 - votes.sum(1).amax(1).to(log_probs.dtype) / log_probs.shape[1]

@@ -2,7 +2,8 @@
 
 from torch import Tensor
 
-from dal.functional.checks import check_samples
+from dal.functional.blocks import score_rows
+from dal.functional.checks import check_nan, check_samples_shape
 
 
 def variation_ratios_mean(*, log_probs: Tensor) -> Tensor:
@@ -29,6 +30,11 @@ def variation_ratios_mean(*, log_probs: Tensor) -> Tensor:
     >>> variation_ratios_mean(log_probs=torch.tensor([agree, split]).log())
     tensor([0.2500, 0.5000])
     """
-    check_samples(log_probs, "variation_ratios_mean")
-    mean = log_probs.exp().mean(1)  # [N, C]
-    return (1 - mean.amax(1)).clamp_min(0)
+    check_samples_shape(log_probs, "variation_ratios_mean")
+    best = score_rows(_best_of_mean, log_probs)
+    check_nan("log_probs", log_probs, best)
+    return (1 - best).clamp_min(0)
+
+
+def _best_of_mean(log_probs: Tensor) -> Tensor:
+    return log_probs.exp().mean(1).amax(1)  # [B, K, C] -> [B, C] -> [B]

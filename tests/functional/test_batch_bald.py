@@ -10,7 +10,7 @@ from itertools import product
 import pytest
 import torch
 
-from dal.functional import joint_entropy
+from dal.functional import blocks, joint_entropy
 from dal.functional.joint_entropy import JointLabels, greedy_joint_information, joint_information
 from dal.strategies.bald import bald
 from dal.strategies.batch_bald import batch_bald
@@ -248,10 +248,11 @@ def test_tiles_and_blocks_change_no_result(monkeypatch):
     log_probs = random_samples(300, samples=6, classes=3, scale=1.0)
     run = partial(greedy, log_probs, 8, configurations=500, slack=0.05)
     positions, gains = run()
-    for name, value in (
-        ("CONFIGURATIONS", 7), ("ELEMENTS", {"cpu": 64}), ("BLOCK", 1), ("BLOCK", 299),
+    for module, name, value in (
+        (joint_entropy, "CONFIGURATIONS", 7), (blocks, "ELEMENTS", {"cpu": 64}),
+        (joint_entropy, "BLOCK", 1), (joint_entropy, "BLOCK", 299),
     ):  # fmt: skip
-        monkeypatch.setattr(joint_entropy, name, value)
+        monkeypatch.setattr(module, name, value)
         other, other_gains = run()
         assert other == positions
         torch.testing.assert_close(other_gains, gains, rtol=0, atol=1e-12)
