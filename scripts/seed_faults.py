@@ -33,8 +33,8 @@ class Fault(NamedTuple):
 FAULTS = {
     "sign flip in BALD": Fault(
         "dal/strategies/bald.py",
-        "return mutual_information(log_probs)",
-        "return -mutual_information(log_probs)",
+        "scores = mutual_information(log_probs)",
+        "scores = -mutual_information(log_probs)",
         "tests/functional tests/contracts",
     ),
     "logits averaged, not probabilities": Fault(
@@ -69,15 +69,27 @@ FAULTS = {
     ),
     "NaN from 0 log 0": Fault(
         "dal/functional/information.py",
-        "finite = log_probs.clamp_min(torch.finfo(log_probs.dtype).min)",
-        "finite = log_probs",
+        "torch.clamp_min(log_probs, torch.finfo(log_probs.dtype).min, out=terms)",
+        "terms.copy_(log_probs)",
         "tests/contracts",
     ),
     "duplicates on coinciding points": Fault(
-        "dal/functional/geometry.py",
-        "distance[position] = -torch.inf",
-        "distance[position] = 0",
+        "dal/functional/k_center.py",
+        "values.index_fill_(0, place, -torch.inf)",
+        "values.index_fill_(0, place, 0)",
         "tests/contracts",
+    ),
+    "candidates trusted beyond their bound": Fault(
+        "dal/functional/k_center.py",
+        "settled = highest[:stop] > bound",
+        "settled = highest[:stop] > -1",
+        "tests/functional/test_k_center.py",
+    ),
+    "proposals accepted without a look at the picks": Fault(
+        "dal/functional/kmeans_plus_plus.py",
+        "fits = threshold < now",
+        "fits = (threshold < torch.inf) & (now > 0)",
+        "tests/functional/test_kmeans_plus_plus.py",
     ),
     "pool label leaked to the strategy": Fault(
         "dal/acquisition.py",

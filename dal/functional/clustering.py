@@ -9,7 +9,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from dal.functional.geometry import ROWS, kmeans_plus_plus, nearest_neighbours
+from dal.functional.factored import Factored
+from dal.functional.geometry import ROWS, nearest_neighbours
+from dal.functional.kmeans_plus_plus import kmeans_plus_plus
 
 
 class Clusters(NamedTuple):
@@ -55,26 +57,35 @@ def kmeans(
     """
     mean = points.mean(0)  # far from the origin the expanded distance cancels in float32
     points = points - mean
-    if weights is None or not (weights > 0).any():
-        weights = points.new_ones(len(points))
-    starts = kmeans_plus_plus(
-        points.new_ones(len(points), 1), points, k, generator, weights=weights
-    )
-    centroids = points[starts]
+    if weights is not None and not (weights > 0).any():
+        weights = None
+    even = points.new_ones(len(points)) if weights is None else weights
+    centroids = points[kmeans_plus_plus(Factored(points), k, generator, weights=even)]
     assignment = nearest_centroid(points, centroids)
     for _ in range(iterations):
-        mass = points.new_zeros(k).index_add_(0, assignment, weights)
-        sums = torch.zeros_like(centroids)
-        sums.index_add_(0, assignment, points * weights.unsqueeze(1))
+        mass = points.new_zeros(k).index_add_(0, assignment, even)
         filled = mass > 0
         centroids = torch.where(
-            filled.unsqueeze(1), sums / torch.where(filled, mass, 1).unsqueeze(1), centroids
+            filled.unsqueeze(1),
+            _sums(points, assignment, weights, k) / torch.where(filled, mass, 1).unsqueeze(1),
+            centroids,
         )
         moved = nearest_centroid(points, centroids)
         if torch.equal(moved, assignment):
             break
         assignment = moved
     return Clusters(assignment, centroids + mean)
+
+
+def _sums(points: Tensor, assignment: Tensor, weights: Tensor | None, k: int) -> Tensor:
+    """Weighted sum of the points of each cluster: [k, D]."""
+    sums = points.new_zeros(k, points.shape[1])
+    if weights is None:
+        return sums.index_add_(0, assignment, points)
+    blocks = zip(points.split(ROWS), assignment.split(ROWS), weights.split(ROWS), strict=True)
+    for rows, numbers, share in blocks:  # no weighted copy of all points
+        sums.index_add_(0, numbers, rows * share.unsqueeze(1))
+    return sums
 
 
 def nearest_centroid(points: Tensor, centroids: Tensor) -> Tensor:
@@ -147,6 +158,30 @@ def typicality(points: Tensor, neighbours: int, rows: Tensor | None = None) -> T
         for some, near in zip(rows.split(256), positions.split(256), strict=True)
     ]
     return neighbours / torch.cat(exact).masked_fill(own, 0).sum(1)
+
+
+def typicality_bounds(points: Tensor, neighbours: int) -> Tensor:
+    """What the typicality of no point exceeds, nor falls far below; see `typicality`.
+
+    Squared distances are expanded and lowered by their rounding, so that each point is compared
+    with the others in matrix products alone. Time O(N² D); memory N x neighbours and tiles.
+
+    Args:
+        points: [N, D].
+        neighbours: how many, below N.
+
+    Returns:
+        [N]; +inf where rounding hides all the distances.
+
+    >>> typicality_bounds(torch.tensor([[0.0], [1.0], [3.0]]), 2)
+    tensor([0.5000, 0.6667, 0.4000])
+    """
+    if neighbours == 0:
+        return points.new_full((len(points),), torch.inf)
+    squared = nearest_neighbours(points, points, neighbours + 1)[0][:, 1:]  # the first is itself
+    reach = (points - points.mean(0)).square().sum(1).amax()
+    rounding = 256 * torch.finfo(points.dtype).eps * reach
+    return neighbours / (squared - rounding).clamp_min_(0).sqrt_().sum(1)
 
 
 class Merges(NamedTuple):

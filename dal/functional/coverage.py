@@ -4,26 +4,27 @@ N points, D features, E directed edges. Balls are open: a point at exactly the r
 """
 
 import math
-from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from dal.functional.geometry import nearest_squared_distance
+from dal.functional.pairs import BLOCK, OrderedPoints
 
-BLOCK = 2048  # a tile of 16 MiB in float32
-EDGES = 150_000_000  # 1.8 GB while the graph is built
+EDGES = 75_000_000  # 340 MB while the graph is built
 
 
 class BallGraph(NamedTuple):
     """Which points lie in whose ball, in compressed rows.
 
     Args:
+        places: [N] long; the row of each point.
         offsets: [N + 1] long; row i is neighbours[offsets[i] : offsets[i + 1]].
-        neighbours: [E] int; ascending within a row, the point itself left out.
+        neighbours: [E] int; points, in any order within a row, the point itself left out.
     """
 
+    places: Tensor
     offsets: Tensor
     neighbours: Tensor
 
@@ -31,8 +32,9 @@ class BallGraph(NamedTuple):
 def ball_graph(points: Tensor, radius: float, *, edges: int = EDGES) -> BallGraph:
     """Join every two points that are less than the radius apart.
 
-    Only tiles on and above the diagonal are computed. Time O(N² D); memory 12 bytes per directed
-    edge at the peak, 4 once built, beside a tile and a centred copy of the points.
+    Time O(N² D / 2) at most, and a tenth of it where a few axes tell the points apart (see
+    `OrderedPoints`); memory 5 bytes per directed edge at the peak, 4 once built, beside a tile
+    and a centred copy of the points.
 
     Args:
         points: [N, D].
@@ -45,8 +47,9 @@ def ball_graph(points: Tensor, radius: float, *, edges: int = EDGES) -> BallGrap
     Raises:
         ValueError: if it has more edges than that.
 
-    >>> ball_graph(torch.tensor([[0.0], [1.0], [2.0], [9.0]]), 1.5)
-    BallGraph(offsets=tensor([0, 1, 3, 4, 4]), neighbours=tensor([1, 0, 2, 1], dtype=torch.int32))
+    >>> graph = ball_graph(torch.tensor([[0.0], [1.0], [2.0], [9.0]]), 1.5)
+    >>> graph.offsets, graph.neighbours
+    (tensor([0, 1, 3, 4, 4]), tensor([1, 0, 2, 1], dtype=torch.int32))
     """
     graph = _graph(points, radius, edges)
     if graph is None:
@@ -71,8 +74,9 @@ def members(graph: BallGraph, nodes: Tensor) -> Tensor:
     >>> members(graph, torch.tensor([1, 2]))
     tensor([0, 2, 1])
     """
-    first = graph.offsets[nodes]
-    counts = graph.offsets[nodes + 1] - first  # [V]
+    rows = graph.places[nodes]
+    first = graph.offsets[rows]
+    counts = graph.offsets[rows + 1] - first  # [V]
     places = torch.repeat_interleave(first - (counts.cumsum(0) - counts), counts)
     places += torch.arange(len(places), device=places.device)
     return graph.neighbours[places].long()
@@ -92,10 +96,11 @@ class Balls:
     """
 
     def __init__(self, points: Tensor, radius: float, *, edges: int = EDGES) -> None:
-        self.radius = radius
+        self.radius, self.size = radius, len(points)
         self.graph = _graph(points, radius, edges)
-        self.points = points if self.graph is not None else _centred(points)
-        self.norms = self.points.square().sum(1)  # [N]
+        if self.graph is None:
+            self.points = points - points.mean(0)  # far from it the expanded distance cancels
+            self.norms = torch.cat([rows.square().sum(1) for rows in self.points.split(BLOCK)])
 
     def around(self, node: Tensor) -> Tensor:
         """Points in the ball of a node, itself included: [1] long -> [b] long."""
@@ -107,7 +112,12 @@ class Balls:
 
     def counts(self, nodes: Tensor) -> Tensor:
         """How many of the nodes lie in each ball, its centre included: [V] long -> [N] long."""
-        counts = self.norms.new_zeros(len(self.norms), dtype=torch.long)
+        if self.graph is not None and 2 * len(nodes) > self.size:  # the others are fewer
+            others = torch.ones(self.size, dtype=torch.bool, device=nodes.device)
+            others[nodes] = False
+            all_of_them = self.graph.offsets.diff()[self.graph.places] + 1
+            return all_of_them - self.counts(others.nonzero().squeeze(1))
+        counts = torch.zeros(self.size, dtype=torch.long, device=nodes.device)
         for some in nodes.split(BLOCK):
             if self.graph is not None:
                 counts += torch.bincount(members(self.graph, some), minlength=len(counts))
@@ -148,8 +158,7 @@ def greedy_cover(
     tensor([1, 4])
     """
     balls = Balls(points, radius, edges=edges)
-    mean = points.mean(0) if len(points) else 0.0
-    covered = nearest_squared_distance(points - mean, centres - mean) < radius**2  # [N]
+    covered = nearest_squared_distance(points, centres) < radius**2  # [N]
     degree = balls.counts((~covered).nonzero().squeeze(1))  # [N]
     chosen: list[Tensor] = []
     while len(chosen) < n and not covered.all():
@@ -168,7 +177,8 @@ def pure_radius(points: Tensor, labels: Tensor, purity: float) -> float:
 
     The ball of a point is pure up to the distance of the nearest point with another label, so
     that the radius is an order statistic of these distances. Yehuda, Dekel, Hacohen and
-    Weinshall, NeurIPS 2022, section 4. Time O(N² D); memory O(N) and a tile.
+    Weinshall, NeurIPS 2022, section 4. Time O(N² D / 2) at most, less where a few axes tell the
+    points apart; memory a centred copy of the points and a tile.
 
     Args:
         points: [N, D].
@@ -182,51 +192,45 @@ def pure_radius(points: Tensor, labels: Tensor, purity: float) -> float:
     >>> pure_radius(points, labels, 0.5), pure_radius(points, labels, 1.0)
     (8.0, 5.0)
     """
-    nearest = points.new_full((len(points),), torch.inf)  # [N], squared
-    for rows, columns, squared in _tiles(points):
-        same = labels[rows].unsqueeze(1) == labels[columns]
-        squared.masked_fill_(same, torch.inf)
-        nearest[rows] = torch.minimum(nearest[rows], squared.amin(1))
-        nearest[columns] = torch.minimum(nearest[columns], squared.amin(0))
+    near = OrderedPoints(points, labels)
+    nearest = near.start()  # [N], squared; falls as tiles come
+    for number, rows in enumerate(near.blocks()):
+        for columns in near.blocks()[number:]:
+            tile = near.tile(rows, columns, nearest)
+            if tile is not None:
+                nearest[tile.rows] = torch.minimum(nearest[tile.rows], tile.squared.amin(1))
+                nearest[tile.columns] = torch.minimum(nearest[tile.columns], tile.squared.amin(0))
     pure = max(1, math.ceil(purity * len(points) - 1e-9))  # so many of the largest distances
     return math.sqrt(max(0.0, nearest.sort(descending=True).values[pure - 1].item()))
 
 
-def _centred(points: Tensor) -> Tensor:
-    return points - points.mean(0) if len(points) else points  # see k_center_greedy
-
-
-def _tiles(points: Tensor) -> Iterator[tuple[slice, slice, Tensor]]:
-    """Squared distances in tiles on and above the diagonal, row block by row block."""
-    points = _centred(points)
-    norms = points.square().sum(1)  # [N]
-    for first in range(0, len(points), BLOCK):
-        rows = slice(first, first + BLOCK)
-        for second in range(first, len(points), BLOCK):
-            columns = slice(second, second + BLOCK)
-            squared = torch.addmm(norms[columns], points[rows], points[columns].T, alpha=-2)
-            yield rows, columns, squared.add_(norms[rows].unsqueeze(1))
-
-
 def _graph(points: Tensor, radius: float, edges: int) -> BallGraph | None:
     """The graph, or None if it has more edges than allowed."""
-    size = len(points)
-    pending: list[list[Tensor]] = [[] for _ in range(0, size, BLOCK)]  # of [2, pairs], by row block
-    neighbours, counts, total = [], [torch.zeros(1, dtype=torch.long, device=points.device)], 0
-    for rows, columns, squared in _tiles(points):
-        near = squared < radius**2
-        first, second = rows.start, columns.start
-        pairs = (near.triu_(1) if first == second else near).nonzero().T
-        pairs = (pairs + pairs.new_tensor([[first], [second]])).int()
-        total += 2 * pairs.shape[1]
-        if total > edges:
-            return None
-        pending[second // BLOCK].append(pairs.flip(0))
-        pending[first // BLOCK].append(pairs)
-        if columns.stop >= size:  # no later tile touches these rows
-            row, column = torch.cat(pending[first // BLOCK], 1)
-            pending[first // BLOCK] = []
-            neighbours.append(column[row.argsort(stable=True)])
-            counts.append(torch.bincount(row.long() - first, minlength=min(BLOCK, size - first)))
-    joined = torch.cat(neighbours) if neighbours else counts[0][:0].int()
-    return BallGraph(torch.cat(counts).cumsum(0), joined)
+    near = OrderedPoints(points)
+    limits = points.new_full((len(points),), radius**2)
+    blocks = near.blocks()
+    order = near.order.int()
+    # What is never written takes no memory on the host.
+    neighbours = order.new_empty(min(edges, len(points) ** 2))
+    none = order.new_empty(2, 0)
+    pending = [[none] for _ in blocks]  # of [2, pairs], by block of the row
+    counts, found, end = [near.order.new_zeros(1)], 0, 0
+    for number, rows in enumerate(blocks):
+        for other, columns in enumerate(blocks[number:], number):
+            tile = near.tile(rows, columns, limits)
+            if tile is None:
+                continue
+            row, column = (tile.squared < radius**2).nonzero(as_tuple=True)
+            found += 2 * len(row)
+            if found > edges:
+                return None
+            pairs = torch.stack([tile.rows.int()[row], tile.columns.int()[column]])
+            pending[other].append(pairs.flip(0))
+            pending[number].append(pairs)
+        row, column = torch.cat(pending[number], 1)  # no later tile touches these rows
+        pending[number] = []
+        end += len(row)
+        neighbours[end - len(row) : end] = order[column[row.argsort(stable=True)]]
+        counts.append(torch.bincount(row - rows.start, minlength=rows.stop - rows.start))
+    offsets = torch.cat(counts).cumsum(0)
+    return BallGraph(near.order.argsort(), offsets, neighbours[:end])

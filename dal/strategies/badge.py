@@ -4,23 +4,45 @@ import torch
 from torch import Tensor
 
 from dal.functional.checks import check_features, check_n, check_probs, check_rows
-from dal.functional.geometry import kmeans_plus_plus
+from dal.functional.costs import Cost, costs
+from dal.functional.factored import Factored
 from dal.functional.gradients import LastLayer, hypothesised_error
+from dal.functional.kmeans_plus_plus import kmeans_plus_plus
+from dal.functional.shards import Shards
 
 
-def badge(*, probs: Tensor, features: LastLayer, n: int, generator: torch.Generator) -> Tensor:
+@costs(
+    lambda s: Cost(
+        products=s.N * (s.C + s.D) * (1 + s.n / 4),
+        elements=s.N * (3 * s.D + 4 * s.C),
+        steps=8 * s.n,
+        numbers=s.N * (s.C + 8) + 4e6,
+    )
+)
+def badge(
+    *,
+    probs: Tensor,
+    features: LastLayer,
+    n: int,
+    generator: torch.Generator,
+    shards: Shards | None = None,
+) -> Tensor:
     """Seed k-means++ on g_i = (p_i - e_ŷi) ⊗ h_i, so that picks are uncertain and diverse.
 
     Source: Ash, Zhang, Krishnamurthy, Langford and Agarwal, ICLR 2020.
     Deviation: as in their code and not their text, the first pick is the largest gradient;
     labelled points are not centres, and the bias is left out.
-    Cost: time O(n N (C + D)); memory O(N C). Distances are factorised, [N, C·D] is never built.
+    Cost: time O(n N (C + D)) at most and a small part of it where distances spread, as all items
+    are compared with picks in few products; memory O(N C) and tiles of 8 MB. Distances are
+    factorised, [N, C·D] is never built.
 
     Args:
         probs: [N, C]; predictive probabilities.
         features: [N, D]; what enters the last layer.
         n: how many, between 0 and N.
         generator: on the tensors' device.
+        shards: the processes that hold the pool, each its share of the N rows; None for this one
+            alone.
 
     Returns:
         [n] long positions, in the order of choice.
@@ -39,5 +61,6 @@ def badge(*, probs: Tensor, features: LastLayer, n: int, generator: torch.Genera
     check_probs(probs)
     check_features("features", features)
     check_rows(probs=probs, features=features)
-    check_n(n, len(probs))
-    return kmeans_plus_plus(hypothesised_error(probs), features, n, generator)
+    check_n(n, shards.rows if shards else len(probs))
+    gradients = Factored(features, hypothesised_error(probs))
+    return kmeans_plus_plus(gradients, n, generator, shards=shards)

@@ -10,7 +10,7 @@ from dal.functional.checks import (
     check_n,
     check_positive,
 )
-from dal.functional.geometry import k_center_greedy
+from dal.functional.k_center import k_center_greedy
 
 LEARNING_RATE, WEIGHT_DECAY, DROPOUT = 1e-3, 5e-4, 0.3  # of the released code
 

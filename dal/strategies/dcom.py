@@ -48,8 +48,9 @@ def dcom(
     code rounds δ and s and loses the last rows of the pool; here nothing is. Where nothing is
     labelled, balls have the initial radius and the competence is that of a coverage of 0.
 
-    Cost: time O(N² D + N M D log(max_radius / resolution)); memory as of `Balls`: 12 bytes per
-    pair closer than the mean radius up to 1.8 GB, a copy of the features and a tile.
+    Cost: time O(N² D / 2 + N M D log(max_radius / resolution)); memory three copies of the features
+    and, as of `Balls`, 5 bytes for each of two directions of a pair closer than the mean radius,
+    up to 75 million.
 
     Args:
         probs: [N, C]; predictive probabilities.

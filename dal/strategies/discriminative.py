@@ -11,7 +11,8 @@ from dal.functional.checks import (
     check_feature_sets,
     check_n,
 )
-from dal.functional.geometry import ROWS, k_center_greedy
+from dal.functional.geometry import ROWS
+from dal.functional.k_center import k_center_greedy
 from dal.functional.ranking import top_n
 
 LAYERS, LEARNING_RATE, BATCH, ACCURACY, EVERY = 2, 1e-3, 64, 0.98, 10

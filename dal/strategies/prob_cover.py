@@ -13,7 +13,7 @@ from dal.functional.checks import (
 )
 from dal.functional.clustering import kmeans
 from dal.functional.coverage import greedy_cover, pure_radius
-from dal.functional.geometry import k_center_greedy
+from dal.functional.k_center import k_center_greedy
 
 
 def prob_cover(
@@ -42,8 +42,10 @@ def prob_cover(
     position, where the paper's text draws among the highest degrees. Once all is covered, the paper
     being silent, the farthest item from all labelled and chosen ones follows.
 
-    Cost: time O(N² D); memory 12 bytes per pair closer than δ up to 1.8 GB (beyond that distances
-    are computed again and none is kept), a copy of the features and a tile.
+    Cost: time O(N² D / 2) at most for all balls, a tenth of it where a few axes tell items apart
+    (the search for a radius gains less), and O(1) per pair closer than δ for all picks; memory two
+    copies of the features and 5 bytes for each of two directions of a pair closer than δ, up to
+    75 million (beyond that distances are computed again and none is kept).
 
     Args:
         features: [N, D].
@@ -83,6 +85,8 @@ def prob_cover(
         classes = kmeans(features, min(clusters, len(features)), generator).assignment
         radius = pure_radius(features, classes, purity)
     chosen = greedy_cover(features, labelled_features, radius, n)
+    if len(chosen) == n:
+        return chosen
     free = torch.ones(len(features), dtype=torch.bool, device=features.device)
     free[chosen] = False
     rest = free.nonzero().squeeze(1)

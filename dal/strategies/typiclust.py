@@ -8,7 +8,7 @@ from dal.functional.checks import (
     check_feature_sets,
     check_n,
 )
-from dal.functional.clustering import kmeans, typicality
+from dal.functional.clustering import kmeans, typicality, typicality_bounds
 
 
 def typiclust(
@@ -89,22 +89,20 @@ class _Cluster:
     def __init__(self, features: Tensor, items: Tensor, neighbours: int) -> None:
         self.features, self.rest, self.neighbours = features, items, neighbours
         self.counted = -1  # neighbours that the bounds stand for
-        self.bounds = features[:0, 0]  # [m]; typicality, or what it was with more items around
+        self.bounds = features[:0, 0]  # [m]; typicality, or no less
 
     def take(self) -> Tensor:
         """Remove the most typical item and return its position."""
         points = self.features[self.rest]
         count = min(self.neighbours, len(self.rest) // 2)
-        if count != self.counted:
-            self.bounds, self.counted = typicality(points, count), count
+        if count != self.counted:  # typicality only falls as items leave: old bounds hold
+            self.bounds, self.counted = typicality_bounds(points, count), count
+        best = self.bounds.argmax()
+        while True:
+            self.bounds[best] = typicality(points, count, best.view(1))[0]
+            if self.bounds.argmax() == best:
+                break
             best = self.bounds.argmax()
-        else:  # typicality only falls as items leave, so that a stale maximum is a bound
-            best = self.bounds.argmax()
-            while True:
-                self.bounds[best] = typicality(points, count, best.view(1))[0]
-                if self.bounds.argmax() == best:
-                    break
-                best = self.bounds.argmax()
         item = self.rest[best]
         keep = torch.arange(len(self.rest), device=best.device) != best
         self.rest, self.bounds = self.rest[keep], self.bounds[keep]

@@ -82,6 +82,7 @@ def build(kind="ordinary", dtype=torch.float64, device="cpu", *, seed=0):
         "round": 3,
         "n_labelled": labelled,
         "n_pool": rows,
+        "shards": None,
         "generator": torch.Generator(device).manual_seed(seed),
     }
 

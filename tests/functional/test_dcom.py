@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from dal.functional import coverage, purity
+from dal.functional import coverage, pairs, purity
 from dal.functional.purity import covered_by, pure_radii
 from dal.strategies.dcom import _logistic, dcom
 
@@ -147,7 +147,7 @@ def test_an_incompetent_model_covers_and_a_competent_one_doubts():
 
 
 def test_a_hub_in_a_last_block_of_one_row_is_found(monkeypatch):
-    monkeypatch.setattr(coverage, "BLOCK", 8)
+    monkeypatch.setattr(pairs, "BLOCK", 8)
     monkeypatch.setattr(purity, "ROWS", 8)
     spokes = [[math.cos(t), math.sin(t), 2.0] for t in range(16)]
     features = torch.tensor([*spokes, [0.0, 0.0, 1.0]], dtype=torch.float64)
@@ -162,6 +162,7 @@ def test_blocks_do_not_change_the_picks(monkeypatch):
     expected = dcom(**given, n=20)
     for size in (4, 8, 11):
         monkeypatch.setattr(coverage, "BLOCK", size)
+        monkeypatch.setattr(pairs, "BLOCK", size)
         monkeypatch.setattr(purity, "ROWS", size)
         monkeypatch.setattr(purity, "CENTRES", 2)
         assert torch.equal(dcom(**given, n=20), expected)

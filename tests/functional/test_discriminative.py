@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from dal.functional.geometry import k_center_greedy
+from dal.functional.k_center import k_center_greedy
 from dal.strategies import core_gcn as gcn
 from dal.strategies import discriminative as classifier
 from dal.strategies.core_gcn import core_gcn

@@ -170,23 +170,23 @@ P = [[0.6, 0.3, 0.1], [0.9, 0.05, 0.05], [0.2, 0.5, 0.3]]
 H = [[1, 0], [3, 4], [0, 2]]
 
 
-def explicit_badge(probs, features, n, seed):
-    """k-means++ on the gradients [N, C·D] as plain lists, inverting the same uniforms."""
-    rng = torch.Generator().manual_seed(seed)
+def explicit_badge_law(probs, features, n):
+    """Probability of each outcome of k-means++ on the gradients [N, C·D] as plain lists."""
     rows = []
     for p, h in zip(probs, features, strict=True):
         error = [x - (c == p.index(max(p))) for c, x in enumerate(p)]
         rows.append([e * x for e in error for x in h])
-    chosen = [max(range(len(rows)), key=lambda i: sum(x * x for x in rows[i]))]
-    while len(chosen) < n:
-        weights = [min(math.dist(row, rows[c]) ** 2 for c in chosen) for row in rows]
-        rest = sum(weights) * torch.rand(1, generator=rng, dtype=torch.float64).item()
-        position = 0
-        while rest >= weights[position]:
-            rest -= weights[position]
-            position += 1
-        chosen.append(position)
-    return chosen
+    first = max(range(len(rows)), key=lambda i: sum(x * x for x in rows[i]))
+    law = {(first,): 1.0}
+    for _ in range(n - 1):
+        longer = {}
+        for chosen, probability in law.items():
+            weights = [min(math.dist(row, rows[c]) ** 2 for c in chosen) for row in rows]
+            for position in set(range(len(rows))) - set(chosen):
+                share = weights[position] / sum(weights)
+                longer[(*chosen, position)] = probability * share
+        law = longer
+    return law
 
 
 def test_badge_takes_the_largest_gradient_first():
@@ -205,16 +205,16 @@ def test_badge_draws_its_second_pick_by_squared_distance():
     assert chi_square(counts, law) < 10.83  # 1 degree of freedom, 0.999
 
 
-def test_badge_agrees_with_seeding_on_explicit_gradients():
-    outcomes = set()
-    for seed in range(20):
-        probs = random_samples(seed % 4).exp().mean(1)
-        features = random_samples(seed % 4 + 50)[:, 0]
-        rng = torch.Generator().manual_seed(seed)
-        chosen = badge(probs=probs, features=features, n=12, generator=rng).tolist()
-        assert chosen == explicit_badge(probs.tolist(), features.tolist(), 12, seed)
-        outcomes.add(tuple(chosen))
-    assert len(outcomes) == 20
+def test_badge_draws_by_the_law_of_explicit_gradients():
+    probs, features = random_samples(0).exp().mean(1)[:7], random_samples(50)[:7, 0]
+    law = explicit_badge_law(probs.tolist(), features.tolist(), 3)
+    rng = torch.Generator().manual_seed(0)
+    draws = (badge(probs=probs, features=features, n=3, generator=rng) for _ in range(4000))
+    counts = Counter(tuple(positions.tolist()) for positions in draws)
+    assert len(law) == 30
+    assert min(law.values()) * 4000 > 5
+    assert counts.keys() <= law.keys()
+    assert chi_square(counts, law) < 58.3  # 29 degrees of freedom, 0.999
 
 
 def test_badge_refuses_rows_that_do_not_match():

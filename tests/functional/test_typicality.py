@@ -7,9 +7,10 @@ from importlib import import_module
 import pytest
 import torch
 
-from dal.functional import coverage
+from dal.functional import coverage, pairs
 from dal.functional.clustering import kmeans
-from dal.functional.coverage import BLOCK, Balls, ball_graph, greedy_cover, members, pure_radius
+from dal.functional.coverage import Balls, ball_graph, greedy_cover, members, pure_radius
+from dal.functional.pairs import BLOCK
 from dal.strategies.prob_cover import prob_cover
 from dal.strategies.typiclust import typiclust
 
@@ -149,12 +150,13 @@ def test_typiclust_refuses_what_it_cannot_use(some, message):
 
 
 def neighbours_of(graph, size):
-    return [members(graph, torch.tensor([i])).tolist() for i in range(size)]
+    return [sorted(members(graph, torch.tensor([i])).tolist()) for i in range(size)]
 
 
 @pytest.mark.parametrize("block", [1, 7, 16, 64])
 def test_the_graph_joins_all_pairs_below_the_radius(monkeypatch, block):
-    monkeypatch.setattr(coverage, "BLOCK", block)
+    monkeypatch.setattr(pairs, "BLOCK", block)
+    monkeypatch.setattr(pairs, "SHARE", 2)
     points = draw(33, 2) + 100
     rows = points.tolist()
     near = [
@@ -184,12 +186,14 @@ def test_graphs_of_no_and_of_one_point_are_empty():
 @pytest.mark.parametrize("block", [5, 2048])
 @pytest.mark.parametrize("radius", [0.5, 1.2, math.inf])
 def test_balls_are_the_same_with_and_without_their_graph(monkeypatch, block, radius):
-    monkeypatch.setattr(coverage, "BLOCK", block)
+    for module in (coverage, pairs):
+        monkeypatch.setattr(module, "BLOCK", block)
     points, nodes = draw(40, 2), torch.tensor([3, 0, 17, 39])
     kept, computed = Balls(points, radius), Balls(points, radius, edges=0)
     assert kept.graph is not None
     assert computed.graph is None
-    assert torch.equal(kept.counts(nodes), computed.counts(nodes))
+    for some in (nodes, torch.arange(1, 40), torch.arange(40), nodes[:0]):
+        assert torch.equal(kept.counts(some), computed.counts(some))
     for node in nodes.split(1):
         assert set(kept.around(node).tolist()) == set(computed.around(node).tolist())
 
@@ -210,7 +214,9 @@ def slow_cover(rows, centres, radius, n):
 @pytest.mark.parametrize("radius", [0.3, 0.7, 1.5])
 @pytest.mark.parametrize("labelled", [0, 5])
 def test_the_cover_agrees_with_greedy_sets(monkeypatch, edges, radius, labelled):
-    monkeypatch.setattr(coverage, "BLOCK", 16)
+    for module in (coverage, pairs):
+        monkeypatch.setattr(module, "BLOCK", 16)
+    monkeypatch.setattr(pairs, "SHARE", 2)
     points, centres = draw(70, 2), draw(labelled, 2, seed=1)
     chosen = greedy_cover(points, centres, radius, 70, edges=edges)
     assert chosen.tolist() == slow_cover(points.tolist(), centres.tolist(), radius, 70)
@@ -271,7 +277,8 @@ def test_the_pure_radius_is_the_largest_with_enough_pure_balls():
 def test_the_pure_radius_does_not_depend_on_blocks(monkeypatch, block):
     points, labels = draw(45, 3), torch.arange(45) % 4
     expected = pure_radius(points, labels, 0.8)
-    monkeypatch.setattr(coverage, "BLOCK", block)
+    monkeypatch.setattr(pairs, "BLOCK", block)
+    monkeypatch.setattr(pairs, "SHARE", 2)
     assert pure_radius(points, labels, 0.8) == pytest.approx(expected, abs=1e-12)
 
 
