@@ -103,16 +103,23 @@ def asked_leaves(
 
 
 def pick_with(
-    leaf: Strategy, inputs: Mapping[str, Any], generator: torch.Generator, free: Tensor, n: int
+    leaf: Strategy,
+    inputs: Mapping[str, Any],
+    generator: torch.Generator,
+    free: Tensor,
+    n: int,
+    *,
+    rows_of: Callable[[str, Tensor, Tensor], Tensor],
 ) -> Tensor:
     """Call a selection on the free items.
 
     Args:
         leaf: a selection.
-        inputs: the tensors of the whole pool and the rest that it names.
+        inputs: the tensors of the whole pool, or of a share of it, and the rest that it names.
         generator: its own.
         free: [F] long; positions of the pool.
         n: how many.
+        rows_of: name, tensor and positions -> those rows of it.
 
     Returns:
         [n] long; places in `free`.
@@ -123,12 +130,13 @@ def pick_with(
     names = inputs_of(leaf)
     given: dict[str, Any] = {"n": n, "n_pool": len(free), "generator": generator}
     rows = [name for name in names & POOL if name in inputs]
-    whole = all(len(inputs[name]) == len(free) for name in rows) and bool(
-        (free == torch.arange(len(free), device=free.device)).all()
+    whole = inputs.get("shards") is not None or (
+        all(len(inputs[name]) == len(free) for name in rows)
+        and bool((free == torch.arange(len(free), device=free.device)).all())
     )
     for name in names - given.keys():
         value = inputs[name]
-        given[name] = value[free] if name in POOL and not whole else value
+        given[name] = rows_of(name, value, free) if name in POOL and not whole else value
     places = leaf(**{name: given[name] for name in names})
     check_positions(places, n, len(free), name_of(leaf))
     return places

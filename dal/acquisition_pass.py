@@ -8,9 +8,10 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
 
+from dal.acquisition_gather import FIELDS, OnBatch, Take, gather, keeping
 from dal.acquisition_parts import pick_with
+from dal.acquisition_shares import together
 from dal.acquisition_signature import (
     GIVEN,
     LABELLED,
@@ -23,16 +24,13 @@ from dal.acquisition_signature import (
     name_of,
     wants_last_layer,
 )
+from dal.acquisition_storage import Storage
 from dal.data.datamodule import ActiveDataModule
 from dal.functional.ranking import top_n
 from dal.models.loss_prediction import LossPrediction
 from dal.posteriors.deterministic import Deterministic
 from dal.posteriors.posterior import Posterior, Predict, Prediction, head_of
 from dal.seeding import generator_for
-
-OnBatch = Callable[[int, int], None]
-Take = Callable[[Prediction, slice], Tensor]
-"""Prediction of a batch and its rows of the pool -> what is kept of it."""
 
 SCORE = "score"  # where the scores of the shared score function are kept, beside those of leaves
 MODEL = "model "  # in front of features that enter the last layer, where others were asked for
@@ -48,6 +46,7 @@ class Pass:
         features: [rows of data.data.train, D], or None for the model's own.
         like: a weight of the model; says where it is, and of which type.
         given: values of the names that need no pass.
+        storage: where tensors are kept, and which processes share the work.
     """
 
     def __init__(
@@ -59,6 +58,7 @@ class Pass:
         features: Tensor | None,
         like: Tensor,
         given: Mapping[str, Any],
+        storage: Storage,
     ) -> None:
         self.leaves = leaves
         self.data = data
@@ -66,8 +66,13 @@ class Pass:
         self.features = features
         self.like = like
         self.device = like.device
+        self.storage = storage
         self.values: dict[str, Any] = dict(given)  # scores of a leaf stand under its path
         self.streamed = {path: leaf for path, leaf in leaves.items() if is_score(leaf)}
+        self.keys = {  # where the value of each argument is kept
+            path: {name: self._key(leaf, name) for name in inputs_of(leaf)}
+            for path, leaf in leaves.items()
+        }
 
     def compute(
         self,
@@ -78,15 +83,13 @@ class Pass:
     ) -> None:
         """Fill the values: first of the labelled and target rows, then of the pool."""
         data, rows = self.data, len(self.data.pool.dealt)
-        keys = {self._key(leaf, name) for leaf in self.leaves.values() for name in inputs_of(leaf)}
+        keys = {key for named in self.keys.values() for key in named.values()}
         if "head" in keys:
             self.values["head"] = partial(_in_own_precision, head_of(model), model)
         self._take_given_features(keys)
-        passes = keys - self.values.keys() - GIVEN - {"scores"}
+        passes = keys - self.values.keys() - GIVEN - {SCORE}
         from_model = {
-            path
-            for path, leaf in self.streamed.items()
-            if any(self._asks(leaf, name) for name in _TAKE)
+            path for path in self.streamed if any(self._asks(path, name) for name in FIELDS)
         }
         posterior = self.posterior
         if not any(key.endswith("probs") for key in passes):
@@ -98,20 +101,37 @@ class Pass:
                 predict = drawn
                 if losses is not None and "predicted_losses" in keys:
                     predict = partial(_with_losses, losses, model, drawn)
-                known = {key for key in passes if _plain(key) in LABELLED}
-                self._take_labelled(known, predict)
-                if passes & TARGET:
-                    targets = data.target_dataloader()
-                    size = len(cast("Sized", targets.dataset))
-                    take = {"target_log_probs": _kept("log_probs")}
-                    self.values |= _gather(targets, size, self.like, predict, take)
-                takes = self._kept_of_pool(passes)
-                takes |= {path: self._scoring(path) for path in from_model}
-                loader = data.pool_dataloader()
-                self.values |= _gather(loader, rows, self.like, predict, takes, on_batch=on_batch)
+                self._read(passes, from_model, predict, on_batch)
         for path in self.streamed if rows else ():
             if path not in from_model:
                 self.values[path] = self._score(path, {}, slice(None))
+
+    def _read(
+        self, passes: set[str], from_model: set[str], predict: Predict, on_batch: OnBatch | None
+    ) -> None:
+        """Take what is asked of the model: of labelled rows, target rows and pool."""
+        data = self.data
+        over = partial(
+            gather,
+            batch_size=data.eval_batch_size,
+            like=self.like,
+            predict=predict,
+            storage=self.storage,
+        )
+        self._take_labelled({key for key in passes if _plain(key) in LABELLED}, predict, over)
+        if passes & TARGET:
+            take = {"target_log_probs": keeping("log_probs")}
+            targets = len(cast("Sized", data.target_dataloader().dataset))
+            self.values |= over(data.target_dataloader, targets, takes=take)[0]
+        takes = self._kept_of_pool(passes) | {path: self._scoring(path) for path in from_model}
+        kept, self.values["shards"] = over(
+            data.pool_dataloader,
+            len(data.pool.dealt),
+            takes=takes,
+            on_batch=on_batch,
+            divisible=self._divisible(takes),
+        )
+        self.values |= kept
 
     def pick(self, path: str, free: Tensor, n: int) -> Tensor:
         """Choose for a leaf: the best of its scores, or what the selection says."""
@@ -125,24 +145,34 @@ class Pass:
             return torch.empty(0, dtype=torch.long, device=free.device)
         if path in self.streamed:
             return top_n(self.values[path][free], n)
-        inputs = {name: self.values.get(self._key(leaf, name)) for name in inputs_of(leaf)}
-        if "scores" in inputs:
-            inputs["scores"] = self.values[SCORE]
-        return pick_with(leaf, inputs, self._generator(path), free, n)
+        inputs = {name: self.values.get(key) for name, key in self.keys[path].items()}
+        tensors = {name: value for name, value in inputs.items() if isinstance(value, Tensor)}
+        where = _where(tensors, free)
+        inputs |= {name: value.to(where) for name, value in tensors.items()}
+        if inputs.get("shards") is not None:
+            with together(self.storage.processes, self.device):  # if one refuses, none must wait
+                checked = {"n": 0, "shards": None, "generator": self._generator(path, where)}
+                leaf(**inputs | {name: checked[name] for name in inputs.keys() & checked.keys()})
+        with self.storage.borrowed():
+            generator, rows_of = self._generator(path, where), self.storage.rows_of
+            places = pick_with(leaf, inputs, generator, free.to(where), n, rows_of=rows_of)
+        return places.to(free.device)
 
-    def _generator(self, path: str) -> torch.Generator:
+    def _generator(self, path: str, device: torch.device) -> torch.Generator:
         """Each leaf has a generator of its own, so that none depends on what the others draw."""
-        return generator_for(self.data.seed, "query", self.data.round, self.device, path)
+        return generator_for(self.data.seed, "query", self.data.round, device, path)
 
     def _key(self, leaf: Strategy, name: str) -> str:
         """Where the value of an argument is kept: features may be the model's or given ones."""
+        if name == "scores":
+            return SCORE
         if name.endswith("features") and self.features is not None and wants_last_layer(leaf):
             return MODEL + name
         return name
 
-    def _asks(self, leaf: Strategy, name: str) -> bool:
+    def _asks(self, path: str, name: str) -> bool:
         """Whether a leaf needs the model's value of a name for the items of the pool."""
-        return name in inputs_of(leaf) and self._key(leaf, name) not in self.values
+        return name in self.keys[path] and self.keys[path][name] not in self.values
 
     def _take_given_features(self, keys: set[str]) -> None:
         if self.features is None:
@@ -150,33 +180,42 @@ class Pass:
         pool = self.data.pool
         for name, indices in (("features", pool.dealt), ("labelled_features", pool.labelled)):
             if name in keys:
-                self.values[name] = self.features[indices].to(self.device)
+                self.values[name] = self.storage.rows_of(name, self.features, indices)
 
-    def _take_labelled(self, keys: set[str], predict: Predict) -> None:
+    def _take_labelled(
+        self, keys: set[str], predict: Predict, over: Callable[..., tuple[dict[str, Tensor], Any]]
+    ) -> None:
         """Tensors of the labelled rows; without any, empty ones of the right width."""
-        takes = {key: _kept(_plain(key).removeprefix("labelled_")) for key in keys}
+        takes = {key: keeping(_plain(key).removeprefix("labelled_")) for key in keys}
         data = self.data
         if not takes or data.n_labelled:
-            loader = data.labelled_dataloader()
-            self.values |= _gather(loader, data.n_labelled, self.like, predict, takes)
+            self.values |= over(data.labelled_dataloader, data.n_labelled, takes=takes)[0]
             return
         example = predict(next(iter(data.pool_dataloader()))[:1].to(self.like))
         self.values |= {key: take(example, slice(0, 1))[:0] for key, take in takes.items()}
 
-    def _kept_of_pool(self, keys: frozenset[str] | set[str]) -> dict[str, Take]:
+    def _kept_of_pool(self, keys: set[str]) -> dict[str, Take]:
         """What selections need of the pool; scores need nothing to be kept."""
-        selections = [leaf for leaf in self.leaves.values() if not is_score(leaf)]
-        kept = {self._key(leaf, name) for leaf in selections for name in inputs_of(leaf)}
-        return {key: _kept(_plain(key)) for key in kept & keys if _plain(key) in POOL}
+        selections = self.leaves.keys() - self.streamed.keys()
+        kept = {key for path in selections for key in self.keys[path].values()}
+        return {key: keeping(_plain(key)) for key in kept & keys if _plain(key) in POOL}
+
+    def _divisible(self, takes: Mapping[str, Take]) -> set[str]:
+        """What may be held in shares: all that a strategy which works on shares asks of the pool.
+
+        Not where others look at it too, or some of it was given and is held whole.
+        """
+        keys = self.keys.get("", {})
+        pool = {key for name, key in keys.items() if name in POOL}
+        return pool if "shards" in keys and pool == takes.keys() else set()
 
     def _scoring(self, path: str) -> Take:
         """Score a batch with a leaf; what was given or is known is not taken from the model."""
-        leaf = self.leaves[path]
-        names = [name for name in _TAKE if self._asks(leaf, name)]
+        names = [name for name in FIELDS if self._asks(path, name)]
 
         def take(prediction: Prediction, rows: slice) -> Tensor:
-            batch = {name: _TAKE[name](prediction) for name in names}
-            if "scores" in inputs_of(leaf):
+            batch = {name: FIELDS[name](prediction) for name in names}
+            if "scores" in self.keys[path]:
                 batch["scores"] = self._scoring(SCORE)(prediction, rows)
             return self._score(path, batch, rows)
 
@@ -186,12 +225,14 @@ class Pass:
         """Score some rows of the pool; what the batch lacks comes from the values."""
         leaf = self.leaves[path]
         inputs: dict[str, Any] = dict(batch)
-        for name in inputs_of(leaf) - batch.keys():
+        for name in self.keys[path].keys() - batch.keys():
             if name == "generator":
-                inputs[name] = self._generator(path)
+                inputs[name] = self._generator(path, self.device)
             else:
-                value = self.values[SCORE if name == "scores" else self._key(leaf, name)]
+                value = self.values[self.keys[path][name]]
                 inputs[name] = value[rows] if name in POOL else value
+                if isinstance(value, Tensor):
+                    inputs[name] = inputs[name].to(self.device)
         with torch.autocast(self.device.type, enabled=False):  # float32, whatever the training is
             scores = leaf(**inputs)
         count = len(range(*rows.indices(len(self.data.pool.dealt))))
@@ -209,70 +250,15 @@ def _with_losses(
 def _in_own_precision(
     head: Callable[[Tensor], Tensor], model: nn.Module, features: Tensor
 ) -> Tensor:
-    """Logits in float32 from a last layer whose weights may be of less."""
-    return head(features.to(next(model.parameters()).dtype)).to(features.dtype)
+    """Logits in the features' type, where they are; the weights may be elsewhere, of another."""
+    return head(features.to(next(model.parameters()))).to(features)
+
+
+def _where(tensors: Mapping[str, Tensor], free: Tensor) -> torch.device:
+    """Where a selection runs: on the CPU as soon as one of its tensors had to go there."""
+    moved = [tensor.device for tensor in tensors.values() if tensor.device != free.device]
+    return moved[0] if moved else free.device
 
 
 def _plain(key: str) -> str:
     return key.removeprefix(MODEL)
-
-
-def features_of(prediction: Prediction) -> Tensor:
-    """Features of a prediction; raise ValueError if the model shows none."""
-    if prediction.features is None:
-        raise ValueError(
-            "the strategy needs features and the model shows none: give it features(x), or a "
-            "linear last layer"
-        )
-    return prediction.features
-
-
-def _predicted_losses(prediction: Prediction) -> Tensor:
-    if prediction.predicted_losses is None:
-        raise ValueError(
-            "the strategy needs losses predicted by a module that learns beside the model: query "
-            "through Acquire or run_rounds, or give query() a LossPrediction"
-        )
-    return prediction.predicted_losses
-
-
-_TAKE: dict[str, Callable[[Prediction], Tensor]] = {
-    "log_probs": lambda prediction: prediction.log_probs,
-    "probs": lambda prediction: prediction.probs,
-    "features": features_of,
-    "predicted_losses": _predicted_losses,
-}
-
-
-def _kept(name: str) -> Take:
-    return lambda prediction, _rows: _TAKE[name](prediction)
-
-
-def _gather(
-    loader: DataLoader[Any],
-    rows: int,
-    like: Tensor,
-    predict: Predict,
-    takes: Mapping[str, Take],
-    *,
-    on_batch: OnBatch | None = None,
-) -> dict[str, Tensor]:
-    """One pass over a loader; the tensors [rows, ...] that `takes` picks, on the device.
-
-    Inputs are moved to where `like` is and to its type: weights may be of half precision.
-    """
-    gathered: dict[str, Tensor] = {}
-    done = 0
-    for batch in loader if takes else ():
-        inputs = batch[0] if isinstance(batch, (list, tuple)) else batch
-        prediction = predict(inputs.to(like, non_blocking=True))
-        place = slice(done, done + len(inputs))
-        for name, take in takes.items():
-            part = take(prediction, place)
-            if name not in gathered:  # one allocation: a list of batches would need two
-                gathered[name] = part.new_empty(rows, *part.shape[1:])
-            gathered[name][place] = part
-        done += len(inputs)
-        if on_batch is not None:
-            on_batch(done, rows)
-    return gathered

@@ -17,8 +17,11 @@ Strategy = Callable[..., Tensor]
 POOL = frozenset({"log_probs", "probs", "features", "scores", "predicted_losses"})
 LABELLED = frozenset({"labelled_log_probs", "labelled_probs", "labelled_features"})
 TARGET = frozenset({"target_log_probs"})
-GIVEN = frozenset({"labels", "head", "round", "n_labelled", "n_pool", "n", "generator"})
-PLAIN = GIVEN - {"head"}  # needs no model: what a strategy that combines others may ask for
+GIVEN = frozenset({"labels", "head", "round", "n_labelled", "n_pool", "n", "generator", "shards"})
+PLAIN = GIVEN - {
+    "head",
+    "shards",
+}  # needs no model: what a strategy that combines others may ask for
 VOCABULARY = POOL | LABELLED | TARGET | GIVEN
 
 
@@ -201,7 +204,7 @@ def _example(pool: int, n: int, samples: int, num_classes: int, width: int) -> d
         return torch.randn(*shape, generator=generator)
 
     values: dict[str, Any] = {name: draw(pool) for name in ("scores", "predicted_losses")}
-    values |= {"generator": generator, "n": n, "round": 0}
+    values |= {"generator": generator, "n": n, "round": 0, "shards": None}
     values |= {"n_pool": pool, "n_labelled": labelled, "labels": torch.arange(labelled) % 2}
     last_layer = draw(width, num_classes)
     values["head"] = lambda features: features @ last_layer

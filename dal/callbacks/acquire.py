@@ -1,15 +1,16 @@
 """The Lightning callback that queries the pool when training ends."""
 
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
 import torch
-from torch import Tensor
+from torch import Tensor, distributed
 
 from dal.acquisition import Query, query
+from dal.acquisition_gather import OnBatch, features_of
 from dal.acquisition_parts import asked_leaves
-from dal.acquisition_pass import OnBatch, features_of
 from dal.acquisition_signature import (
     Strategy,
     leaves_of,
@@ -42,11 +43,16 @@ class Acquire(pl.Callback):
         score: where the strategy's `scores` come from.
         features: [rows of the train set, D]; a representation computed beforehand, for the
             strategies that take any. None: what enters the model's last layer.
-        on_batch: called with rows done and rows in all while the pool is read.
+        on_batch: called with rows done and rows in all while the pool is read, in the first
+            process.
+        spill_dir: folder of the memory-mapped files that hold what no memory has room for; that
+            for temporary files if None.
+
+    Where the Trainer uses several devices, they share the pass over the pool and choose the same.
 
     Raises:
         ValueError: if n is below 1; before training starts, if the strategy cannot run with this
-            posterior or data, or several devices are used.
+            posterior or data.
     """
 
     def __init__(
@@ -58,6 +64,7 @@ class Acquire(pl.Callback):
         score: Strategy | None = None,
         features: Tensor | None = None,
         on_batch: OnBatch | None = None,
+        spill_dir: str | Path | None = None,
     ) -> None:
         check_count("query_size", n, 1)
         self.strategy = strategy
@@ -66,6 +73,7 @@ class Acquire(pl.Callback):
         self.score = score
         self.features = features
         self.on_batch = on_batch
+        self.spill_dir = spill_dir
         self.query: Query | None = None
         self.losses: LossPrediction | None = None
         self._watching = ExitStack()
@@ -86,10 +94,6 @@ class Acquire(pl.Callback):
         if stage != "fit":
             return
         data = _data_of(trainer)
-        if trainer.world_size > 1:
-            raise ValueError(
-                f"the pool is scored by one process, got {trainer.world_size}; use devices=1"
-            )
         self.check(data)
         if data.n_labelled and data.round == int(data.pool.rounds.min()):  # the first training
             self._try(pl_module, data)
@@ -212,6 +216,8 @@ class Acquire(pl.Callback):
             losses=self.losses,
             context=trainer.precision_plugin.forward_context,
             on_batch=self.on_batch,
+            group=distributed.group.WORLD if trainer.world_size > 1 else None,
+            spill_dir=self.spill_dir,
         )
 
 

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import lightning.pytorch as pl
 import torch
 from torch import Tensor
-from torch.utils.data import BatchSampler, DataLoader, Dataset, RandomSampler, SequentialSampler
+from torch.utils.data import BatchSampler, DataLoader, Dataset, RandomSampler
 
 from dal.data.data import Data, Rows, Transform
 from dal.functional.checks import check_count
@@ -18,6 +18,7 @@ from dal.seeding import generator_for
 
 Target = Literal["pool", "test", "given"]
 Start = Literal["random", "balanced"] | Sequence[int]
+WHOLE = slice(None)
 
 
 class ActiveDataModule(pl.LightningDataModule):
@@ -183,15 +184,16 @@ class ActiveDataModule(pl.LightningDataModule):
         finally:
             self._member = None
 
-    def labelled_dataloader(self) -> DataLoader[Any]:
+    def labelled_dataloader(self, part: slice = WHOLE) -> DataLoader[Any]:
         """Labelled rows with their labels, in the order they were bought, not augmented."""
-        return self._sequential(self._view(self.data.train, self.pool.labelled, self.pool.labels))
+        rows = self._view(self.data.train, self.pool.labelled, self.pool.labels)
+        return self._sequential(rows, part)
 
-    def pool_dataloader(self) -> DataLoader[Any]:
+    def pool_dataloader(self, part: slice = WHOLE) -> DataLoader[Any]:
         """Inputs of the dealt candidates, in their dealt order; no labels, not augmented."""
-        return self._sequential(self._view(self.data.train, self.pool.dealt))
+        return self._sequential(self._view(self.data.train, self.pool.dealt), part)
 
-    def target_dataloader(self) -> DataLoader[Any]:
+    def target_dataloader(self, part: slice = WHOLE) -> DataLoader[Any]:
         """Inputs of this round's target set, at most `target_size`; no labels, not augmented.
 
         Raises:
@@ -207,7 +209,7 @@ class ActiveDataModule(pl.LightningDataModule):
             raise ValueError("the target set is empty, as the pool is; use target=test")
         generator = generator_for(self.seed, "target", self.round)
         drawn = rows[torch.randperm(len(rows), generator=generator)[: self.target_size]]
-        return self._sequential(self._view(inputs, drawn))
+        return self._sequential(self._view(inputs, drawn), part)
 
     def val_dataloader(self) -> DataLoader[Any] | list[Any]:
         """Validation rows with the dataset's labels, or nothing if `val_size` is 0."""
@@ -265,14 +267,16 @@ class ActiveDataModule(pl.LightningDataModule):
     def _view(self, rows: Rows | Tensor, indices: Tensor, labels: Tensor | None = None) -> "_View":
         return _View(rows, self.data.normalise, indices, labels)
 
-    def _sequential(self, view: "_View") -> DataLoader[Any]:
-        batches = BatchSampler(SequentialSampler(view), self.eval_batch_size, drop_last=False)
-        return self._loader(view, batches)
+    def _sequential(self, view: "_View", part: slice = WHOLE) -> DataLoader[Any]:
+        first, stop, _ = part.indices(len(view))
+        size = self.eval_batch_size
+        starts = range(first, stop, size)
+        return self._loader(view, [slice(start, min(start + size, stop)) for start in starts])
 
-    def _loader(self, view: "_View", batches: BatchSampler) -> DataLoader[Any]:
+    def _loader(self, view: "_View", batches: BatchSampler | list[slice]) -> DataLoader[Any]:
         return DataLoader(
             view,
-            sampler=batches,  # one index list an item: rows are read by the batch
+            sampler=batches,  # one batch an item: rows are read by the batch
             batch_size=None,
             num_workers=self.num_workers,
             generator=generator_for(self.seed, "batches", self.round),  # not the global one
@@ -305,7 +309,7 @@ class _View(Dataset[Any]):
     def __len__(self) -> int:
         return len(self.indices)
 
-    def __getitem__(self, positions: list[int]) -> Tensor | tuple[Tensor, Tensor]:
+    def __getitem__(self, positions: list[int] | slice) -> Tensor | tuple[Tensor, Tensor]:
         inputs = self.rows[self.indices[positions]]
         if self.augment is not None:
             inputs = torch.stack([self.augment(image) for image in inputs])

@@ -50,6 +50,29 @@ def test_the_pool_loader_reads_no_target(kit):
     assert len(numbers(module.pool_dataloader())) == 26
 
 
+@pytest.mark.parametrize(
+    ("part", "sizes"),
+    [
+        (slice(0, 14), [7, 7]),
+        (slice(7, 20), [7, 6]),
+        (slice(14, None), [7, 5]),
+        (slice(3, 5), [2]),
+        (slice(5, 5), []),
+        (slice(21, 99), [5]),
+    ],
+)
+@pytest.mark.parametrize("name", ["pool", "labelled", "target"])
+def test_a_part_of_a_loader_yields_those_rows_in_batches(data, name, part, sizes):
+    initial = range(26) if name == "labelled" else range(4)
+    module = ActiveDataModule(data, initial=initial, eval_batch_size=7)
+    module.deal()
+    loader = getattr(module, f"{name}_dataloader")
+    batches = list(loader(part))
+    assert [len(numbers([batch])) for batch in batches] == sizes
+    read = numbers(batches) if batches else torch.empty(0, 1)
+    assert torch.equal(read, numbers(loader())[part])
+
+
 def test_the_labelled_loader_keeps_the_order_of_purchase(data):
     module = ActiveDataModule(data, initial=[9, 4], eval_batch_size=2)
     module.label([20, 1, 7])
