@@ -9,6 +9,8 @@ from itertools import product
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from dal.functional import blocks, joint_entropy
 from dal.functional.joint_entropy import JointLabels, greedy_joint_information, joint_information
@@ -242,6 +244,33 @@ def test_bounds_change_no_pick_and_save_evaluations(monkeypatch, options, seed):
     drawn = sum(5 ** (i + 1) > options["configurations"] for i in range(options["n"] - 1))
     assert sum(evaluated) >= drawn * (1500 - options["n"])
     assert 0 < count < 0.7 * (options["n"] - 1) * 1500
+
+
+@given(
+    rows=st.integers(1, 40),
+    samples=st.integers(2, 6),
+    classes=st.integers(2, 4),
+    scale=st.sampled_from([0.0, 1.0, 1e4]),
+    doubled=st.booleans(),
+    seed=st.integers(0, 999),
+)
+@settings(deadline=None, max_examples=60)
+def test_no_item_that_bounds_left_out_would_have_added_more(
+    *, rows, samples, classes, scale, doubled, seed
+):
+    log_probs = random_samples(rows, samples=samples, classes=classes, seed=seed, scale=scale)
+    log_probs = log_probs.repeat(2, 1, 1) if doubled else log_probs  # scale 0: all alike
+    positions, gains = greedy_joint_information(
+        log_probs, min(4, len(log_probs)), rng(), configurations=10_000, slack=0.0
+    )
+    joint, free = JointLabels(log_probs, 10_000, rng()), set(range(len(log_probs)))
+    alone = joint_entropy.entropy(log_probs).mean(1)
+    for position, gain in zip(positions.tolist(), gains.tolist(), strict=True):
+        added = joint.conditional_entropy(log_probs) - alone
+        assert gain == pytest.approx(max(added[i].item() for i in free), abs=1e-9)
+        assert gain == pytest.approx(added[position].item(), abs=1e-9)
+        free.remove(position)
+        joint.add(log_probs[position])
 
 
 def test_tiles_and_blocks_change_no_result(monkeypatch):
