@@ -4,8 +4,6 @@ Process 0 holds the first rows, process 1 the next, and so on; a process may hol
 counts rows over all processes.
 """
 
-from itertools import pairwise
-
 import torch
 from torch import Tensor, distributed
 
@@ -57,23 +55,6 @@ class Shards:
     def total(self, value: Tensor) -> Tensor:
         """Sum over the processes, in their order: [...] -> [...]."""
         return value if self.group is None else self.each(value).sum(0)
-
-    def gather(self, rows: Tensor) -> Tensor:
-        """Rows of all processes in the order of positions: [own rows, ...] -> [rows, ...].
-
-        One allocation and no padding: each process sends its part in turn.
-        """
-        if self.group is None:
-            return rows
-        gathered = rows.new_empty(self.rows, *rows.shape[1:])
-        for rank, (start, stop) in enumerate(pairwise(self.starts)):
-            if start == stop:
-                continue
-            part = gathered[start:stop]
-            if rank == self.rank:
-                part.copy_(rows)
-            distributed.broadcast(part, distributed.get_global_rank(self.group, rank), self.group)
-        return gathered
 
     def take(self, positions: Tensor, rows: Tensor) -> Tensor:
         """Rows at some positions, wherever they are held.

@@ -19,6 +19,11 @@ def whole(rows, dtype=torch.float32, width=3):
     return torch.randint(-99, 99, (rows, width), generator=generator).to(dtype) / 1
 
 
+def steps(rows):
+    """Values of which several are the largest."""
+    return (torch.arange(rows) % 2).double()
+
+
 def positions_of(rows):
     """Some repeated, in no order, over the ends of the shares."""
     return torch.randint(rows, (2 * rows,), generator=torch.Generator().manual_seed(1))
@@ -31,57 +36,51 @@ def ask(lengths, rank, group):
     for dtype in DTYPES:
         rows = whole(shards.rows, dtype).to(dtype)
         own = rows[shards.own]
-        found["gather", dtype] = shards.gather(own)
         found["take", dtype] = shards.take(positions_of(max(shards.rows, 1))[: 2 * len(rows)], own)
         found["untouched", dtype] = torch.equal(own, rows[shards.own])
-    column = whole(shards.rows)[:, 1]  # strided
-    found["column"] = shards.gather(column[shards.own].contiguous())
-    found["strided"] = shards.gather(whole(shards.rows)[:, ::2][shards.own])
+    found["strided"] = shards.take(
+        torch.arange(shards.rows), whole(shards.rows)[:, ::2][shards.own]
+    )
+    if shards.rows:
+        values = steps(shards.rows)[shards.own]
+        found["first"] = shards.first_largest(values)
+        found["largest"] = [shards.largest(values, count) for count in (1, 2, 9)]
     value = torch.tensor([0.1, 1e8, -1e8]) * (rank + 1)
     found["each"], found["total"] = shards.each(value), shards.total(value)
     return found
 
 
-def work(rank, count, folder):
+def work(rank, folder):
     torch.set_num_threads(1)
     distributed.init_process_group(
-        "gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=count
+        "gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=3
     )
-    group = distributed.group.WORLD
-    cases = [lengths for lengths in LENGTHS if len(lengths) == count]
-    answers = {str(lengths): ask(lengths, rank, group) for lengths in cases}
+    groups = {2: distributed.new_group([0, 1]), 3: distributed.group.WORLD}
+    cases = [lengths for lengths in LENGTHS if rank < len(lengths)]
+    answers = {str(lengths): ask(lengths, rank, groups[len(lengths)]) for lengths in cases}
     torch.save(answers, Path(folder) / f"{rank}.pt")
     distributed.destroy_process_group()
 
 
 @pytest.fixture(scope="module")
 def answers(tmp_path_factory):
-    """Run all cases of some processes, once; give the answers of each."""
-    known = {}
-
-    def answers(count):
-        if count not in known:
-            folder = tmp_path_factory.mktemp(f"{count} processes")
-            processes = multiprocessing.spawn(work, (count, str(folder)), count, join=False)
-            deadline = time.monotonic() + SECONDS
-            try:
-                while not processes.join(timeout=1):
-                    assert time.monotonic() < deadline, "the processes wait for each other"
-            finally:
-                for process in processes.processes:
-                    process.kill()
-            known[count] = [
-                torch.load(folder / f"{rank}.pt", weights_only=False) for rank in range(count)
-            ]
-        return known[count]
-
-    return answers
+    """Answers of each process to all cases."""
+    folder = tmp_path_factory.mktemp("processes")
+    processes = multiprocessing.spawn(work, (str(folder),), 3, join=False)
+    deadline = time.monotonic() + SECONDS
+    try:
+        while not processes.join(timeout=1):
+            assert time.monotonic() < deadline, "the processes wait for each other"
+    finally:
+        for process in processes.processes:
+            process.kill()
+    return [torch.load(folder / f"{rank}.pt", weights_only=False) for rank in range(3)]
 
 
 @pytest.fixture(params=LENGTHS, ids=str)
 def case(request, answers):
     lengths = request.param
-    return lengths, [found[str(lengths)] for found in answers(len(lengths))]
+    return lengths, [found[str(lengths)] for found in answers[: len(lengths)]]
 
 
 def test_each_process_knows_its_rows_and_those_of_the_others(case):
@@ -94,28 +93,36 @@ def test_each_process_knows_its_rows_and_those_of_the_others(case):
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
-def test_gathered_rows_are_all_rows_in_their_order(case, dtype):
-    lengths, found = case
-    for mine in found:
-        assert mine["gather", dtype].dtype == dtype
-        assert torch.equal(mine["gather", dtype], whole(sum(lengths), dtype).to(dtype))
-        assert mine["untouched", dtype]
-
-
-def test_rows_of_any_shape_and_stride_are_gathered(case):
-    lengths, found = case
-    for mine in found:
-        assert torch.equal(mine["column"], whole(sum(lengths))[:, 1])
-        assert torch.equal(mine["strided"], whole(sum(lengths))[:, ::2])
-
-
-@pytest.mark.parametrize("dtype", DTYPES, ids=str)
 def test_rows_are_taken_wherever_they_are(case, dtype):
     lengths, found = case
     rows = whole(sum(lengths), dtype).to(dtype)
     positions = positions_of(max(len(rows), 1))[: 2 * len(rows)]
     for mine in found:
         assert torch.equal(mine["take", dtype], rows[positions])
+        assert mine["take", dtype].dtype == dtype
+        assert mine["untouched", dtype]
+
+
+def test_rows_of_any_stride_are_taken(case):
+    lengths, found = case
+    for mine in found:
+        assert torch.equal(mine["strided"], whole(sum(lengths))[:, ::2])
+
+
+def test_the_first_of_the_largest_values_is_found(case):
+    lengths, found = case
+    for mine in found if sum(lengths) else ():
+        assert mine["first"].tolist() == [steps(sum(lengths)).argmax()]
+
+
+def test_the_largest_values_are_found_with_their_positions(case):
+    lengths, found = case
+    values = steps(sum(lengths))
+    for mine in found if sum(lengths) else ():
+        for count, (best, positions) in zip((1, 2, 9), mine["largest"], strict=True):
+            assert torch.equal(best, values.sort(descending=True).values[:count])
+            assert torch.equal(values[positions], best)
+            assert len(positions.unique()) == len(positions)
 
 
 def test_values_of_each_process_are_known_to_all_and_summed_in_one_order(case):
@@ -131,7 +138,6 @@ def test_values_of_each_process_are_known_to_all_and_summed_in_one_order(case):
 def test_one_process_alone_copies_nothing():
     rows = whole(5)
     shards = Shards(5)
-    assert shards.gather(rows) is rows
     assert shards.total(rows) is rows
     assert (shards.own, shards.rows, shards.count) == (slice(0, 5), 5, 1)
     assert torch.equal(shards.take(torch.tensor([4, 0, 4]), rows), rows[[4, 0, 4]])
