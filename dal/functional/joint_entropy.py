@@ -14,10 +14,13 @@ import torch
 from torch import Tensor
 
 from dal.functional.blocks import block_elements, score_rows
+from dal.functional.clustering import nearest_centroid
 from dal.functional.information import entropy, mutual_information
 
 CONFIGURATIONS = 512  # in a tile
-BLOCK = 256  # items that are evaluated before the bounds are looked at again
+MERGED = 1024  # groups of configurations that stand for all of them in a bound
+BLOCK = 32  # items that are evaluated before the bounds are looked at again; doubled each time
+CEILINGS = 2048  # items whose ceilings are computed together
 ROUNDING = 64  # gains this many epsilons apart are equal
 
 
@@ -42,6 +45,7 @@ class JointLabels:
         self.configurations = configurations
         self.generator = generator
         self._added: list[Tensor] = []
+        self._merged: tuple[Tensor, Tensor] | None = None
 
     def add(self, log_probs: Tensor) -> None:
         """Add an item.
@@ -50,6 +54,7 @@ class JointLabels:
             log_probs: [K, C].
         """
         probs = log_probs.exp()
+        self._merged = None
         self._added.append(probs)
         if self.exact and len(self.given) * probs.shape[1] <= self.configurations:
             self._list(probs)
@@ -71,20 +76,18 @@ class JointLabels:
         Returns:
             [B] in [0, ln C].
         """
-        classes = log_probs.shape[2]
-        entropies = log_probs.new_zeros(len(log_probs), classes)
-        limits = torch.finfo(log_probs.dtype)
-        tile = block_elements(log_probs.device)
-        items = max(tile // (classes * min(len(self.given), CONFIGURATIONS)), 1)
-        for first in range(0, len(log_probs), items):
-            probs = log_probs[first : first + items].exp().transpose(1, 2).flatten(0, 1)  # [B·C, K]
-            probs.clamp_min_(limits.tiny / limits.eps)  # log 0 · 0 is NaN
-            total = entropies[first : first + items].view(-1)  # [B·C]
-            for start in range(0, len(self.given), CONFIGURATIONS):
-                part = slice(start, start + CONFIGURATIONS)
-                given = probs @ self.given[part].T  # [B·C, configurations]
-                total.addmv_(given.log().mul_(given), self.shares[part], alpha=-1)
-        return entropies.sum(1)
+        return _expected_entropy(log_probs, self.given, self.shares)
+
+    def entropy_ceiling(self, log_probs: Tensor) -> Tensor:
+        """What no item's `conditional_entropy` exceeds: [B, K, C] -> [B].
+
+        Configurations of near weights are merged into one of their mean weights. Entropy is
+        concave, so that its mean over them is at most that of the merged one (Jensen). Costs a
+        part of `conditional_entropy`, as there are `MERGED` configurations at most.
+        """
+        if self._merged is None:
+            self._merged = _merge(self.given, self.shares)
+        return _expected_entropy(log_probs, *self._merged)
 
     def _list(self, probs: Tensor) -> None:
         joint = self.given.unsqueeze(1) * probs.T  # [M, C, K]
@@ -106,6 +109,39 @@ class JointLabels:
         joint = self.given * probs[:, labels.flatten()].T  # [M, K]
         total = joint.sum(1, keepdim=True)
         self.given = torch.where(total > 0, joint / total, self.given)
+
+
+def _expected_entropy(log_probs: Tensor, given: Tensor, shares: Tensor) -> Tensor:
+    """Σ_m shares_m H(Σ_k given_mk p_k) of items: [B, K, C], [M, K], [M] -> [B]."""
+    count, _, classes = log_probs.shape
+    entropies = log_probs.new_zeros(count, classes)
+    limits = torch.finfo(log_probs.dtype)
+    width = min(len(given), CONFIGURATIONS)
+    items = max(min(block_elements(log_probs.device) // (classes * width), count), 1)
+    tiles = log_probs.new_empty(2, items * classes, width)
+    for first in range(0, count, items):
+        probs = log_probs[first : first + items].exp().transpose(1, 2).flatten(0, 1)  # [B·C, K]
+        probs.clamp_min_(limits.tiny / limits.eps)  # log 0 · 0 is NaN
+        total = entropies[first : first + items].view(-1)  # [B·C]
+        for start in range(0, len(given), width):
+            part = slice(start, start + width)
+            mixed, logs = tiles[:, : len(probs), : len(given[part])]
+            torch.mm(probs, given[part].T, out=mixed)  # [B·C, configurations]
+            total.addmv_(torch.log(mixed, out=logs).mul_(mixed), shares[part], alpha=-1)
+    return entropies.sum(1)
+
+
+def _merge(given: Tensor, shares: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean weights of groups of near configurations, and their shares: [G, K], [G]."""
+    groups = given[:: -(-len(given) // MERGED)]
+    for _ in range(2):  # passes of k-means; the second makes ceilings much lower
+        nearest = nearest_centroid(given, groups)  # [M]
+        together = shares.new_zeros(len(groups)).index_add_(0, nearest, shares)
+        sums = torch.zeros_like(groups).index_add_(0, nearest, given * shares.unsqueeze(1))
+        filled = together > 0
+        together = together[filled]
+        groups = sums[filled] / together.unsqueeze(1)
+    return groups, together
 
 
 def joint_information(
@@ -171,11 +207,16 @@ def greedy_joint_information(
     def gain_of(rows: Tensor) -> Tensor:
         return (joint.conditional_entropy(log_probs[rows]) - certain[rows]).clamp_min_(0)
 
+    def ceiling_of(rows: Tensor) -> Tensor:
+        return joint.entropy_ceiling(log_probs[rows]) - certain[rows]
+
     for pick in range(n):
         if pick:
             joint.add(log_probs[positions[pick - 1]])
             share = 1.0 if joint.exact else 1 - slack
-            _evaluate(bounds, gain_of, left=len(bounds) - pick, rounding=rounding, share=share)
+            coarse = ceiling_of if len(joint.given) > 2 * MERGED else None
+            left = len(bounds) - pick
+            _evaluate(bounds, gain_of, coarse, left=left, rounding=rounding, share=share)
         position = (bounds >= bounds.max() - rounding).int().argmax()  # the first of equals
         positions[pick], gains[pick] = position, bounds[position]
         bounds[position] = -torch.inf
@@ -185,6 +226,7 @@ def greedy_joint_information(
 def _evaluate(
     bounds: Tensor,
     gain_of: Callable[[Tensor], Tensor],
+    ceiling_of: Callable[[Tensor], Tensor] | None,
     *,
     left: int,
     rounding: float,
@@ -195,16 +237,26 @@ def _evaluate(
     Args:
         bounds: [N]; changed in place.
         gain_of: positions [B] -> gains [B].
+        ceiling_of: positions [B] -> what the gains cannot exceed, for less; None if that does not
+            pay.
         left: how many items are not chosen yet; the others come last.
         rounding: gains this far apart are equal; below it they are 0 and not evaluated.
         share: of the best gain, that a bound must reach to be evaluated.
     """
     order = bounds.argsort(descending=True, stable=True)[:left]
-    ranked = bounds[order]
-    best = ranked.new_tensor(0.0)
-    for start in range(0, left, BLOCK):
-        if not ranked[start] >= (share * best - rounding).clamp_min(rounding):
-            return
-        rows = order[start : start + BLOCK]
-        bounds[rows] = gain_of(rows)
-        best = torch.maximum(best, bounds[rows].max())
+    best = bounds.new_tensor(0.0)
+    if ceiling_of is not None:
+        first, order = order[:BLOCK], order[BLOCK:]
+        bounds[first] = gain_of(first)
+        best = bounds[first].max()
+        order = order[bounds[order] >= share * best - rounding]
+        for rows in order.split(CEILINGS):
+            ceilings = ceiling_of(rows)
+            bounds[rows] = torch.minimum(bounds[rows], ceilings) if share == 1 else ceilings
+        order = order[bounds[order].argsort(descending=True, stable=True)]
+        share = 1.0  # ceilings hold, whatever was drawn
+    size = BLOCK
+    while len(order) and bounds[order[0]] >= (share * best - rounding).clamp_min(rounding):
+        bounds[order[:size]] = gain_of(order[:size])
+        best = torch.maximum(best, bounds[order[:size]].max())
+        order, size = order[size:], 2 * size

@@ -239,15 +239,17 @@ def test_bounds_change_no_pick_and_save_evaluations(monkeypatch, options, seed):
     monkeypatch.setattr(JointLabels, "conditional_entropy", counting)
     lazy = choose(log_probs, seed=seed, **options)
     count, evaluated[:] = sum(evaluated), []
+    monkeypatch.setattr(joint_entropy, "MERGED", 10**9)  # no ceilings
     full = choose(log_probs, seed=seed, slack=1.0, **options)
     assert lazy == full
     drawn = sum(5 ** (i + 1) > options["configurations"] for i in range(options["n"] - 1))
     assert sum(evaluated) >= drawn * (1500 - options["n"])
-    assert 0 < count < 0.7 * (options["n"] - 1) * 1500
+    assert 0 < count < 0.4 * (options["n"] - 1) * 1500
 
 
 @given(
     rows=st.integers(1, 40),
+    merged=st.sampled_from([1, 3, 1024]),
     samples=st.integers(2, 6),
     classes=st.integers(2, 4),
     scale=st.sampled_from([0.0, 1.0, 1e4]),
@@ -256,13 +258,15 @@ def test_bounds_change_no_pick_and_save_evaluations(monkeypatch, options, seed):
 )
 @settings(deadline=None, max_examples=60)
 def test_no_item_that_bounds_left_out_would_have_added_more(
-    *, rows, samples, classes, scale, doubled, seed
+    *, rows, merged, samples, classes, scale, doubled, seed
 ):
     log_probs = random_samples(rows, samples=samples, classes=classes, seed=seed, scale=scale)
     log_probs = log_probs.repeat(2, 1, 1) if doubled else log_probs  # scale 0: all alike
-    positions, gains = greedy_joint_information(
-        log_probs, min(4, len(log_probs)), rng(), configurations=10_000, slack=0.0
-    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(joint_entropy, "MERGED", merged)
+        positions, gains = greedy_joint_information(
+            log_probs, min(4, len(log_probs)), rng(), configurations=10_000, slack=0.0
+        )
     joint, free = JointLabels(log_probs, 10_000, rng()), set(range(len(log_probs)))
     alone = joint_entropy.entropy(log_probs).mean(1)
     for position, gain in zip(positions.tolist(), gains.tolist(), strict=True):
@@ -273,13 +277,29 @@ def test_no_item_that_bounds_left_out_would_have_added_more(
         joint.add(log_probs[position])
 
 
+@pytest.mark.parametrize("scale", [0.0, 1.0, 10.0])
+@pytest.mark.parametrize("merged", [1, 8, 100])
+def test_merged_configurations_give_a_ceiling(monkeypatch, scale, merged):
+    monkeypatch.setattr(joint_entropy, "MERGED", merged)
+    log_probs = random_samples(50, samples=7, classes=3, scale=scale)
+    for configurations in (2187, 100):  # listed, drawn
+        joint = JointLabels(log_probs, configurations, rng())
+        for item in log_probs[:6]:
+            joint.add(item)
+            exact, ceiling = joint.conditional_entropy(log_probs), joint.entropy_ceiling(log_probs)
+            assert (ceiling >= exact - 1e-12).all()
+            if len(joint.given) <= merged:
+                torch.testing.assert_close(ceiling, exact, rtol=0, atol=1e-9)
+
+
 def test_tiles_and_blocks_change_no_result(monkeypatch):
     log_probs = random_samples(300, samples=6, classes=3, scale=1.0)
     run = partial(greedy, log_probs, 8, configurations=500, slack=0.05)
     positions, gains = run()
     for module, name, value in (
         (joint_entropy, "CONFIGURATIONS", 7), (blocks, "ELEMENTS", {"cpu": 64}),
-        (joint_entropy, "BLOCK", 1), (joint_entropy, "BLOCK", 299),
+        (joint_entropy, "BLOCK", 1), (joint_entropy, "BLOCK", 299), (joint_entropy, "MERGED", 20),
+        (joint_entropy, "CEILINGS", 7),
     ):  # fmt: skip
         monkeypatch.setattr(module, name, value)
         other, other_gains = run()
