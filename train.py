@@ -82,6 +82,7 @@ def experiment(config: DictConfig, directory: Path, title: str, *, sweep: bool) 
         trainer=instantiate(config.trainer, _convert_="all"),
         epochs=config.epochs,
         weights=instantiate(config.weights),
+        spill_dir=config.spill_dir,
         directory=os.path.relpath(directory),
         config=plain,
         logs=[Curve(), ProgressLog(title, prefix=sweep), logger],

@@ -73,15 +73,22 @@ class Storage:
         size = math.prod(shape) * dtype.itemsize
         if len(shape) == 1:
             return torch.empty(shape, dtype=dtype, device=self.device)
-        for place in self.places:
-            if size <= place.room:
-                place.room -= size
-                if place.device != self.device:
-                    self._tell(name, shape, size, "host memory")
-                return torch.empty(shape, dtype=dtype, device=place.device)
+        device = self.take(size)
+        if device is not None:
+            if device != self.device:
+                self._tell(name, shape, size, "host memory")
+            return torch.empty(shape, dtype=dtype, device=device)
         mapped = self._mapped(name, shape, dtype, size)
         self._tell(name, shape, size, f"a memory-mapped file in {self.folder}")
         return mapped
+
+    def take(self, size: int) -> torch.device | None:
+        """Count bytes as taken from the fastest memory with room; None if that is a file's."""
+        for place in self.places:
+            if size <= place.room:
+                place.room -= size
+                return place.device
+        return None
 
     def rows_of(self, name: str, source: Tensor, positions: Tensor) -> Tensor:
         """Copy rows [B, ...] of a tensor to where there is room, block by block.

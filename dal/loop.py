@@ -52,6 +52,7 @@ def run_rounds(
     trainer: Callable[..., pl.Trainer] = PLAIN_TRAINER,
     epochs: int = 1,
     weights: StartWeights = cold,
+    spill_dir: str | Path | None = None,
     directory: str | Path | None = None,
     config: Mapping[str, Any] | None = None,
     logs: Sequence[RoundLog] = (),
@@ -77,6 +78,8 @@ def run_rounds(
         trainer: makes the Trainer, given `max_epochs`, `callbacks` and `default_root_dir`.
         epochs: passes over `data.train_dataloader()` per round.
         weights: changes the new weights in place, given the last round's state.
+        spill_dir: folder for what no memory has room for during a query; that for temporary files
+            if None.
         directory: where the run is kept, and continued if it was begun; None keeps nothing.
         config: plain settings that `directory` keeps; a run of others is not continued there.
         logs: what watches.
@@ -85,19 +88,17 @@ def run_rounds(
         One record per round, see the README.
 
     Raises:
-        ValueError: for arguments out of range, a diverged model, or a strategy that cannot run.
+        ValueError: for arguments out of range, a diverged model, or a strategy that cannot run or
+            whose queries will not fit into memory.
     """
-
-    def on_batch(done: int, total: int) -> None:
-        for log in logs:
-            log.on_pool_batch_end(done, total)
-
     make_query = partial(
         Acquire,
         strategy,
         posterior=posterior,
         score=score,
-        on_batch=on_batch,
+        on_batch=_to_each(logs, "on_pool_batch_end"),
+        spill_dir=spill_dir,
+        on_preflight=_to_each(logs, "on_preflight"),
     )
 
     _check(data, make_query, trainer, rounds=rounds, query_size=query_size, epochs=epochs)
@@ -107,6 +108,7 @@ def run_rounds(
     root = kept.path if kept else Path.cwd()
     make_trainer = partial(_watched, partial(trainer, max_epochs=epochs), logs, root)
     records = kept.resume(data, config or {}) if kept else []
+    begun = len(records)
     run = Run(data, name_of(strategy), rounds, query_size, kept.path if kept else None, records)
     with ExitStack() as stack:
         stack.enter_context(quiet_lightning())
@@ -118,7 +120,8 @@ def run_rounds(
         while not records or records[-1]["acquired"]:
             number = len(records)
             n = min(query_size, data.pool.n_unlabelled) if number < rounds else 0
-            watch, acquire = _LossWatch(), make_query(n=n) if n else None
+            ahead = rounds - number if number == begun else 0
+            watch, acquire = _LossWatch(), make_query(n=n, preflight=ahead) if n else None
             with global_seed(data.seed, "weights", number):
                 module = model()
                 if previous is not None:
@@ -143,6 +146,16 @@ def run_rounds(
         for log in logs:
             log.on_run_end(run)
     return records
+
+
+def _to_each(logs: Sequence[RoundLog], hook: str) -> Callable[..., None]:
+    """Make a function that calls a hook of every log."""
+
+    def call(*values: Any) -> None:
+        for log in logs:
+            getattr(log, hook)(*values)
+
+    return call
 
 
 def _given(
@@ -174,6 +187,7 @@ def _round(
         torch.cuda.reset_peak_memory_stats()
     started = time.perf_counter()
     if acquire and isinstance(acquire.posterior, Ensemble) and acquire.asks_probabilities(data):
+        acquire.expect(trainer, module, data)  # before the members are trained
         acquire.posterior.train(partial(train_member, acquire.posterior.bootstrap))
     if data.n_labelled:
         with global_seed(data.seed, "batches", number):

@@ -1,5 +1,7 @@
 """The Lightning callback that queries the pool when training ends."""
 
+import logging
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -20,13 +22,18 @@ from dal.acquisition_signature import (
     takes_model_features,
     wants_last_layer,
 )
+from dal.acquisition_storage import Storage
 from dal.data.datamodule import ActiveDataModule
 from dal.functional.checks import check_count, check_features
+from dal.functional.shards import Shards
 from dal.models.loss_prediction import LossPrediction
 from dal.posteriors.deterministic import Deterministic
 from dal.posteriors.ensemble import Ensemble
 from dal.posteriors.posterior import Posterior, head_of
+from dal.preflight import Preflight, candidates
 from dal.seeding import generator_for, seed_for
+
+_log = logging.getLogger(__name__)
 
 
 class Acquire(pl.Callback):
@@ -47,12 +54,15 @@ class Acquire(pl.Callback):
             process.
         spill_dir: folder of the memory-mapped files that hold what no memory has room for; that
             for temporary files if None.
+        preflight: of how many queries to come the first training tells beforehand, in one line of
+            the log "dal.callbacks.acquire", what they will take of time and memory; 0: of none.
+        on_preflight: called with that line in the first process.
 
     Where the Trainer uses several devices, they share the pass over the pool and choose the same.
 
     Raises:
         ValueError: if n is below 1; before training starts, if the strategy cannot run with this
-            posterior or data.
+            posterior or data, or its query will not fit into memory.
     """
 
     def __init__(
@@ -65,8 +75,11 @@ class Acquire(pl.Callback):
         features: Tensor | None = None,
         on_batch: OnBatch | None = None,
         spill_dir: str | Path | None = None,
+        preflight: int = 1,
+        on_preflight: Callable[[str], None] | None = None,
     ) -> None:
         check_count("query_size", n, 1)
+        check_count("preflight", preflight, 0)
         self.strategy = strategy
         self.n = n
         self.posterior = posterior or Deterministic()
@@ -74,9 +87,12 @@ class Acquire(pl.Callback):
         self.features = features
         self.on_batch = on_batch
         self.spill_dir = spill_dir
+        self.on_preflight = on_preflight
         self.query: Query | None = None
         self.losses: LossPrediction | None = None
         self._watching = ExitStack()
+        self._unsaid = preflight  # queries of which nothing was said yet
+        self._expected: Preflight | None = None
 
     @property
     def indices(self) -> Tensor:
@@ -97,6 +113,11 @@ class Acquire(pl.Callback):
         self.check(data)
         if data.n_labelled and data.round == int(data.pool.rounds.min()):  # the first training
             self._try(pl_module, data)
+        self.expect(trainer, pl_module, data)
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Tell what the query will take, as soon as the module is where it will be."""
+        self._tell(trainer, pl_module, _data_of(trainer))
 
     def _try(self, model: pl.LightningModule, data: ActiveDataModule) -> None:
         """Ask the untrained model for a few labelled rows, as the query will."""
@@ -133,9 +154,9 @@ class Acquire(pl.Callback):
             rounds: how many queries are planned; a schedule must not end before them.
         """
         self._rehearse(self.strategy, data, width=3)
-        left = data.pool.n_unlabelled
-        for later in range(min(rounds, -(-left // self.n))):
+        for later in range(min(rounds, -(-data.pool.n_unlabelled // self.n))):
             self._asked(data, later)
+        left = candidates(data)
         for leaf in leaves_of(self.strategy).values():
             clusters = setting_of(leaf, "clusters")
             if data.round == 0 and clusters is not None and clusters > left:  # later it may shrink
@@ -156,7 +177,7 @@ class Acquire(pl.Callback):
     def _asked(self, data: ActiveDataModule, later: int) -> dict[str, Strategy]:
         """Leaves that the query `later` rounds from now asks."""
         bought = later * self.n
-        pool = data.pool.n_unlabelled - bought
+        pool = candidates(data, bought)
         given = {
             "round": data.round + later,
             "n_labelled": data.n_labelled + bought,
@@ -165,6 +186,43 @@ class Acquire(pl.Callback):
             "generator": generator_for(data.seed, "query", data.round + later),
         }
         return asked_leaves(self.strategy, given, min(self.n, pool), pool)
+
+    def expect(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, data: ActiveDataModule
+    ) -> None:
+        """Raise ValueError if a query to come will not fit into memory; looked at once."""
+        coming = min(self._unsaid, -(-data.pool.n_unlabelled // self.n))
+        if not coming or self._expected is not None:
+            return
+        where = next(pl_module.parameters()).device  # an untrained module is asked where it is
+        device = trainer.strategy.root_device if data.n_labelled else where
+        self._expected = Preflight(
+            self.strategy,
+            self.n,
+            [self._asked(data, later) for later in range(coming)],
+            model=pl_module,
+            data=data,
+            posterior=self.posterior,
+            score=self.score,
+            features=self.features,
+            storage=Storage(device, Shards(0, _group(trainer), device), self.spill_dir),
+        )
+
+    def _tell(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, data: ActiveDataModule
+    ) -> None:
+        """Say in one line what is expected."""
+        if self._expected is None:
+            return
+        lacks_members = isinstance(self.posterior, Ensemble) and not self.asks_probabilities(data)
+        line = self._expected.line(
+            pl_module, trainer.precision_plugin.forward_context, ahead=not lacks_members
+        )
+        self._unsaid, self._expected = 0, None
+        if trainer.is_global_zero:
+            _log.info(line)
+            if self.on_preflight is not None:
+                self.on_preflight(line)
 
     def check_features(self, data: ActiveDataModule) -> None:
         """Raise ValueError unless the given features, if any, are those of the train rows."""
@@ -205,6 +263,8 @@ class Acquire(pl.Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, data: ActiveDataModule
     ) -> None:
         """Query the pool with the module as it is."""
+        self.expect(trainer, pl_module, data)
+        self._tell(trainer, pl_module, data)
         self.query = query(
             self.strategy,
             self.n,
@@ -216,9 +276,13 @@ class Acquire(pl.Callback):
             losses=self.losses,
             context=trainer.precision_plugin.forward_context,
             on_batch=self.on_batch,
-            group=distributed.group.WORLD if trainer.world_size > 1 else None,
+            group=_group(trainer),
             spill_dir=self.spill_dir,
         )
+
+
+def _group(trainer: pl.Trainer) -> distributed.ProcessGroup | None:
+    return distributed.group.WORLD if trainer.world_size > 1 else None
 
 
 def _data_of(trainer: pl.Trainer) -> ActiveDataModule:

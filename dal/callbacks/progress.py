@@ -70,6 +70,10 @@ class ProgressLog(RoundLog):
         """Count training steps."""
         self._count("training", done, total)
 
+    def on_preflight(self, line: str) -> None:
+        """Print what queries will take."""
+        self._print(line)
+
     def on_pool_batch_end(self, done: int, total: int) -> None:
         """Count rows of the pool."""
         self._count("pool", done, total)

@@ -39,6 +39,9 @@ class RoundLog:
     def on_run_start(self, run: Run) -> None:
         """Begin; `run.records` is not empty when a run is continued."""
 
+    def on_preflight(self, line: str) -> None:
+        """Say what queries will take of time and memory; once, before the first training."""
+
     def trainer_callbacks(self) -> list[pl.Callback]:
         """Lightning callbacks to watch a round's training with; each costs time in every step."""
         return []

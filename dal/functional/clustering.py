@@ -8,10 +8,13 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn.functional import embedding_bag
 
 from dal.functional.factored import Factored
-from dal.functional.geometry import ROWS, nearest_neighbours
+from dal.functional.geometry import nearest_neighbours
 from dal.functional.kmeans_plus_plus import kmeans_plus_plus
+
+BLOCK = 2048  # rows of a tile
 
 
 class Clusters(NamedTuple):
@@ -38,7 +41,7 @@ def kmeans(
 
     Lloyd 1982; Arthur and Vassilvitskii, SODA 2007. A cluster that loses all its points, or all
     their weight, keeps its centroid. Time O(iterations N k D); memory one centred copy of the
-    points and a tile of 4096 x k.
+    points and a tile of 2048 x k.
 
     Args:
         points: [N, D]; N >= k.
@@ -79,22 +82,27 @@ def kmeans(
 
 def _sums(points: Tensor, assignment: Tensor, weights: Tensor | None, k: int) -> Tensor:
     """Weighted sum of the points of each cluster: [k, D]."""
-    sums = points.new_zeros(k, points.shape[1])
-    if weights is None:
-        return sums.index_add_(0, assignment, points)
-    blocks = zip(points.split(ROWS), assignment.split(ROWS), weights.split(ROWS), strict=True)
-    for rows, numbers, share in blocks:  # no weighted copy of all points
-        sums.index_add_(0, numbers, rows * share.unsqueeze(1))
-    return sums
+    order = assignment.argsort(stable=True)
+    sizes = torch.bincount(assignment, minlength=k)
+    return embedding_bag(
+        order,
+        points,
+        sizes.cumsum(0) - sizes,
+        mode="sum",
+        per_sample_weights=None if weights is None else weights[order],
+    )
 
 
 def nearest_centroid(points: Tensor, centroids: Tensor) -> Tensor:
     """Cluster of each point: [N, D], [k, D] -> [N] long; ties go to the lower number."""
     norms = centroids.square().sum(1)
-    parts = [
-        torch.addmm(norms, rows, centroids.T, alpha=-2).argmin(1) for rows in points.split(ROWS)
-    ]
-    return torch.cat(parts) if parts else torch.empty(0, dtype=torch.long, device=points.device)
+    nearest = torch.empty(len(points), dtype=torch.long, device=points.device)
+    tile = points.new_empty(min(BLOCK, len(points)), len(centroids))  # new pages cost time
+    for start in range(0, len(points), BLOCK):
+        rows = points[start : start + BLOCK]
+        squared = torch.addmm(norms, rows, centroids.T, alpha=-2, out=tile[: len(rows)])
+        torch.argmin(squared, 1, out=nearest[start : start + BLOCK])
+    return nearest
 
 
 def nearest_distinct(points: Tensor, centroids: Tensor) -> Tensor:
@@ -113,19 +121,26 @@ def nearest_distinct(points: Tensor, centroids: Tensor) -> Tensor:
     >>> nearest_distinct(torch.tensor([[0.0], [4.0]]), torch.tensor([[1.0], [0.5]]))
     tensor([0, 1])
     """
-    mean = points.mean(0) if len(points) else 0.0
-    points, centroids = points - mean, centroids - mean
-    norms = points.square().sum(1)  # [N]
-    nearest = [
-        (norms - 2 * (block @ points.T)).argmin(1) for block in centroids.split(16)
-    ]  # [16, N] at a time
-    chosen = torch.cat(nearest) if nearest else torch.empty(0, dtype=torch.long)
-    chosen = chosen.to(points.device)
+    if not len(points):
+        return torch.empty(0, dtype=torch.long, device=points.device)
+    mean = points.mean(0)  # far from it the expanded distance cancels
+    centroids = centroids - mean
+    least = centroids.new_full((len(centroids),), torch.inf)
+    chosen = torch.zeros(len(centroids), dtype=torch.long, device=points.device)
+    for start in range(0, len(points), BLOCK):
+        rows = points[start : start + BLOCK] - mean
+        norms = rows.square().sum(1, keepdim=True)
+        squared, near = torch.addmm(norms, rows, centroids.T, alpha=-2).min(0)  # of [rows, k]
+        chosen = torch.where(squared < least, near + start, chosen)
+        least = torch.minimum(squared, least)
     taken = torch.zeros(len(points), dtype=torch.bool, device=points.device)
+    centred: Factored | None = None
     for number, position in enumerate(chosen.tolist()):
         free = position
         if taken[position]:
-            distance = norms - 2 * (points @ centroids[number])
+            centred = centred or Factored(points, offset=mean)
+            distance = torch.full_like(centred.norms, torch.inf)
+            centred.lower(distance, Factored(centroids[number : number + 1]))
             free = int(distance.masked_fill(taken, torch.inf).argmin())
             chosen[number] = free
         taken[free] = True

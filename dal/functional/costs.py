@@ -55,6 +55,31 @@ class Cost(NamedTuple):
         rates = zip(self[:3], speeds[:3], strict=True)
         return sum(amount / rate for amount, rate in rates)
 
+    def plus(self, other: "Cost") -> "Cost":
+        """Cost of both, whose numbers are held at the same time."""
+        return Cost(*(one + more for one, more in zip(self, other, strict=True)))
+
+
+def k_center_cost(rows: int, centres: int, n: int, width: int) -> Cost:
+    """Cost of `k_center_greedy`."""
+    return Cost(
+        products=rows * width * (centres + n / 2),
+        elements=2.5 * rows * width,
+        steps=6 * n,
+        numbers=4 * rows + 4096 * width + min(max(15 * n, 256), 2048) ** 2,
+    )
+
+
+def kmeans_cost(rows: float, k: float, width: int) -> Cost:
+    """Cost of `kmeans`, of which small clusters need fewer iterations, and `nearest_distinct`."""
+    iterations = min(20, 4 + rows / (10 * max(k, 1)))
+    return Cost(
+        products=1.5 * iterations * rows * k * width,
+        elements=rows * (5 * width + iterations * (width / 3 + k)),
+        steps=8 * k + rows / 50,
+        numbers=rows * (width + 8) + 4096 * (width + k),
+    )
+
 
 def costs(formula: Callable[..., Cost]) -> Callable[[F], F]:
     """Tell what a selection costs.

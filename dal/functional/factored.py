@@ -94,7 +94,9 @@ class Factored:
                 right = torch.sub(right, self.offset, out=buffer[: len(right)])
             yield rows, right
 
-    def less_norms(self, right: Tensor, left: Tensor | None, some: slice, tiles: Tensor) -> Tensor:
+    def less_norms(
+        self, right: Tensor, left: Tensor | None, some: slice | Tensor, tiles: Tensor
+    ) -> Tensor:
         """Squared distances of other points to some of these, less the norms of the others.
 
         Args:

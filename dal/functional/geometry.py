@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from dal.functional.factored import Factored
+from dal.functional.sketch import Sketched
 
 ROWS, CENTRES = 4096, 256  # a tile of 4 MiB in float32
 
@@ -15,7 +16,8 @@ ROWS, CENTRES = 4096, 256  # a tile of 4 MiB in float32
 def nearest_squared_distance(points: Tensor, centres: Tensor) -> Tensor:
     """Squared distance of each point to the nearest of the centres.
 
-    Time O(N M D); memory O(N) and tiles.
+    Time O(N M D), less where many points have structure; memory O(N), tiles and the sketch of
+    `Sketched`.
 
     Args:
         points: [N, D].
@@ -30,7 +32,7 @@ def nearest_squared_distance(points: Tensor, centres: Tensor) -> Tensor:
     nearest = points.new_full((len(points),), torch.inf)  # [N]
     if len(points) and len(centres):
         mean = points.mean(0)  # far from it the expanded distance cancels
-        rows = Factored(points, offset=mean)
+        rows = Sketched(points, mean)
         for block in centres.split(ROWS):
             rows.lower(nearest, Factored(block - mean))
     return nearest

@@ -5,6 +5,7 @@ from torch import Tensor
 
 from dal.functional.factored import Factored
 from dal.functional.shards import Shards
+from dal.functional.sketch import Sketched
 
 STEPS = 64  # picks between two looks at the distances; each look waits for the device
 SMALLEST, LARGEST = 256, {"cpu": 2048, "cuda": 8192}  # candidates of a block; the table is square
@@ -23,8 +24,8 @@ def k_center_greedy(
     a block of picks is made among the candidates alone. Then all points are compared with the
     block in one product.
 
-    Time O(N (M + n) D + n m); memory O(N), a table of m² numbers (16 MB on a CPU in float32) and
-    tiles.
+    Time O(N (M + n) D + n m), less where points have structure; memory O(N), a table of m² numbers
+    (16 MB on a CPU in float32), tiles, and the sketch of `Sketched` where there are many centres.
 
     Args:
         points: [N, D]; of several processes, the rows that this one holds.
@@ -44,7 +45,7 @@ def k_center_greedy(
     if n == 0:
         return chosen
     mean = shards.total(points.sum(0)) / shards.rows  # far from it the expanded distance cancels
-    rows = Factored(points, offset=mean)
+    rows = Sketched(points, mean)
     distance = torch.full_like(rows.norms, torch.inf)
     done = 0
     if len(centres):

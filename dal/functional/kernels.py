@@ -10,6 +10,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from dal.functional.costs import Cost
 from dal.functional.geometry import CENTRES, ROWS
 
 Similarity = Callable[[Tensor, Tensor], Tensor]
@@ -179,6 +180,16 @@ def lazy_greedy(
         chosen[step] = position
         gains.add(position)
     return chosen
+
+
+def lazy_greedy_cost(rows: int, centres: int, n: int, width: int) -> Cost:
+    """Cost of `lazy_greedy` on unit features."""
+    return Cost(
+        products=rows * width * (rows / 2 + centres + 8 * n),
+        elements=rows * (2.8 * rows + 3 * centres + 40 * n),
+        steps=60 * n + rows**2 / TILE**2,
+        numbers=rows * (width + 20) + 2 * ROWS * width + 4 * TILE**2,
+    )
 
 
 class _Gains:

@@ -10,12 +10,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from dal.functional.clustering import kmeans, nearest_centroid
 from dal.functional.geometry import ROWS
+from dal.functional.sketch import SAMPLE, SHARE, cells_of, leading_axes
 
 BLOCK = 1024  # a tile of 4 MiB in float32
-SHARE = 16  # features per axis of the sketch, which adds that share to the product
-SAMPLE, CELLS = 4096, 64  # points that set the axes, and cells that set the order
+CELLS = 64  # that set the order
 
 
 class Tile(NamedTuple):
@@ -48,7 +47,7 @@ class OrderedPoints:
         """
         mean = points.mean(0) if len(points) else points.new_zeros(points.shape[1])
         sample = points[:: max(1, len(points) // SAMPLE)] - mean
-        axes = _axes(sample)
+        axes = leading_axes(sample, points.shape[1] // SHARE)
         sketch = torch.cat([(rows - mean) @ axes for rows in points.split(ROWS)])
         self.order = _order(sketch, sample @ axes)
         if labels is not None:
@@ -118,24 +117,11 @@ class OrderedPoints:
         return squared
 
 
-def _axes(sample: Tensor) -> Tensor:
-    """Leading directions of a sample: [S, D] -> [D, D / SHARE], orthonormal."""
-    width = sample.shape[1]
-    if not len(sample):
-        return sample.new_empty(width, 0)
-    scaled = sample / sample.abs().amax().clamp_min(torch.finfo(sample.dtype).tiny)
-    axes: Tensor = torch.linalg.eigh(scaled.T @ scaled).eigenvectors
-    return axes[:, width - width // SHARE :]
-
-
 def _order(sketch: Tensor, sample: Tensor) -> Tensor:
     """Positions cell by cell: [N, A], [S, A] -> [N] long; one block stays as it is."""
     if len(sketch) <= BLOCK or sketch.shape[1] == 0:
         return torch.arange(len(sketch), device=sketch.device)
-    generator = torch.Generator(sketch.device).manual_seed(0)  # no distance depends on the order
-    scale = sample.abs().amax().clamp_min(torch.finfo(sample.dtype).tiny)
-    cells = kmeans(sample / scale, min(CELLS, len(sample)), generator, iterations=5).centroids
-    return nearest_centroid(sketch / scale, cells).argsort(stable=True)
+    return cells_of(sketch, sample, CELLS)[0].argsort(stable=True)
 
 
 def _expanded(rows: Tensor, row_norms: Tensor, columns: Tensor, column_norms: Tensor) -> Tensor:

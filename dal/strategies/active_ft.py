@@ -5,10 +5,19 @@ from torch import Tensor
 
 from dal.functional.checks import check_count, check_features, check_n, check_positive
 from dal.functional.clustering import nearest_distinct
+from dal.functional.costs import Cost, costs
 from dal.functional.kernels import unit_rows
 from dal.functional.prototypes import fit_prototypes
 
 
+@costs(
+    lambda s, iterations: Cost(
+        products=2 * iterations * s.n * s.D * (s.N + s.n),
+        elements=iterations * s.N * (s.D / 3 + s.n) + 4 * s.N * s.D,
+        steps=iterations * (30 + s.N / 1024),
+        numbers=s.N * (s.D + 10) + 4096 * (s.n + s.D) + 8 * s.n * s.D,
+    )
+)
 def active_ft(
     *,
     features: Tensor,
@@ -29,7 +38,8 @@ def active_ft(
     Deviation: the loss is the text's. The released code joins both terms in one log-sum, weighs
     the second by the items of each prototype, and stops the gradient at one of its two sides.
 
-    Cost: time O(iterations · N n D); memory one copy of the features, O(n D) and tiles of 4096 x n.
+    Cost: time O(iterations · N n D); memory one copy of the features, O(n D) and tiles
+    of 4096 x n and 4096 x D.
 
     Args:
         features: [N, D]; of the pool.

@@ -14,11 +14,17 @@ from dal.functional.checks import (
     check_share,
 )
 from dal.functional.clustering import kmeans, nearest_distinct
+from dal.functional.costs import Cost, costs, kmeans_cost
 from dal.functional.geometry import ROWS
 from dal.functional.gradients import LastLayer
 from dal.functional.kernels import unit_rows
 
 
+@costs(
+    lambda s: kmeans_cost(s.N, s.n, s.D).plus(
+        Cost(elements=3 * s.N * s.D * min(s.C, s.M), numbers=(s.N + 6 * ROWS * min(s.M, 1)) * s.D)
+    )
+)
 def alfa_mix(
     *,
     probs: Tensor,
@@ -47,8 +53,8 @@ def alfa_mix(
     Classes without a labelled item have no anchor (the released code gives them the mean of all
     that is labelled). Where nothing is labelled, the whole pool is clustered.
 
-    Cost: time O(N A · head) for A anchors at most 1 / alpha_cap times, and k-means; memory a
-    copy of the features and a block of 4096 rows through the head.
+    Cost: time O(N A · head) for A anchors at most 1 / alpha_cap times, and k-means; memory two
+    copies of the features and some of 4096 rows, on their way through the head.
 
     Args:
         probs: [N, C]; predictive probabilities.
@@ -119,10 +125,10 @@ def _candidates(
     step: float,
 ) -> Tensor:
     """Items whose prediction changes at the least ε that changes n of them: [N] bool."""
-    uphill = torch.cat([
-        _uphill(head, h, y)
-        for h, y in zip(features.split(ROWS), predicted.split(ROWS), strict=True)
-    ])  # fmt: skip
+    uphill = torch.empty_like(features)  # [N, D]
+    for start in range(0, len(features), ROWS):
+        part = slice(start, start + ROWS)
+        uphill[part] = _uphill(head, features[part], predicted[part])
     candidate = torch.zeros_like(predicted, dtype=torch.bool)
     cap = 0.0
     while cap < 1 and int(candidate.sum()) < n:

@@ -13,10 +13,10 @@ from dal.functional.shards import Shards
 
 @costs(
     lambda s: Cost(
-        products=s.N * (s.C + s.D) * (1 + s.n / 4),
-        elements=s.N * (3 * s.D + 4 * s.C),
+        products=s.N * (s.C + s.D) * (1 + s.n / 8),
+        elements=s.N * (s.D + 4 * s.C),
         steps=8 * s.n,
-        numbers=s.N * (s.C + 8) + 4e6,
+        numbers=s.N * (s.C + 8) + 4096 * (s.D + min(s.n, 256)) + 3 * min(s.n, 512) ** 2,
     )
 )
 def badge(

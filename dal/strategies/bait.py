@@ -13,13 +13,26 @@ from dal.functional.checks import (
     check_tensor,
     check_widths,
 )
-from dal.functional.fisher import Design, fisher_sum
+from dal.functional.costs import Cost, Sizes, costs
+from dal.functional.fisher import TILE, Design, fisher_sum
 from dal.functional.gradients import LastLayer
 
 PARAMETERS = 9000  # three float64 matrices of that side are 1.9 GB
 CELLS = 125_000_000  # N C²; two float64 tensors of that size are 2 GB
 
 
+def _cost(s: Sizes, oversample: float, dimensions: int | None, candidates: int | None) -> Cost:
+    p = s.C * min(s.D, dimensions or s.D)
+    rows, picks = min(s.N, candidates or s.N), oversample * s.n
+    return Cost(
+        products=3 * s.N * p**2 + 8 * p**3 + 6 * picks * (rows + p) * p * s.C,
+        elements=picks * rows * s.C**2 * (s.C + 10),
+        steps=60 * picks,
+        numbers=6 * p**2 + 4 * rows * s.C**2 + 4 * TILE,
+    )
+
+
+@costs(_cost)
 def bait(
     *,
     probs: Tensor,

@@ -7,12 +7,25 @@ import torch
 from torch import Tensor
 
 from dal.functional.checks import check_count, check_n, check_samples, check_share
+from dal.functional.costs import Cost, Sizes, costs
 from dal.functional.joint_entropy import greedy_joint_information
 
 _SATURATED = 0.95  # of ln K
 _log = logging.getLogger(__name__)
 
 
+def _cost(s: Sizes, configurations: int) -> Cost:
+    picks = min(s.n, s.K)  # by then nothing is left to tell
+    evaluated = 0.12 * sum(min(float(s.C) ** pick, configurations) for pick in range(1, picks))
+    return Cost(
+        products=s.N * s.C * s.K * evaluated,
+        elements=s.N * s.C * (evaluated + 3 * s.K),
+        steps=100 * s.n,
+        numbers=3 * configurations * s.K + 2048 * s.C * s.K + 20 * s.N + 1.5 * 2**20,
+    )
+
+
+@costs(_cost)
 def batch_bald(
     *,
     log_probs: Tensor,
@@ -34,8 +47,9 @@ def batch_bald(
     Deviation: items that an earlier gain rules out are not evaluated again; drawn labels are kept
     from pick to pick, and the labels of one more item added.
 
-    Cost: time O(n N C K configurations) at most, of which bounds mostly save half or more;
-    memory O(configurations K + N) and a block of 256 items.
+    Cost: time O(n N C K configurations) at most, of which bounds save three quarters or more, and
+    nearly all once samples are told apart; memory O(configurations K + N) and a block of 2,048
+    items.
 
     Args:
         log_probs: [N, K, C]; K >= 2 posterior samples, -inf allowed.

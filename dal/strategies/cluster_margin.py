@@ -14,9 +14,21 @@ from dal.functional.checks import (
     check_rows,
 )
 from dal.functional.clustering import average_linkage, cut
+from dal.functional.costs import Cost, Sizes, costs
 from dal.functional.ranking import top_n
 
 
+def _cost(s: Sizes, oversample: int) -> Cost:
+    k = min(oversample * s.n, s.N)
+    return Cost(
+        products=12 * k * k * s.D,
+        elements=s.N * (s.D + 8 * s.C + 75),
+        steps=9 * k,
+        numbers=(k + 4096) * s.D + 12 * s.N,
+    )
+
+
+@costs(_cost)
 def cluster_margin(
     *,
     probs: Tensor,
@@ -40,7 +52,7 @@ def cluster_margin(
     the mean squared distance, which needs no table of all pairs. Without a threshold the
     hierarchy is cut where n clusters are left.
 
-    Cost: time O(k² D) for k = oversample · n candidates; memory O(k D).
+    Cost: time O(N C + k² D) for k = oversample · n candidates, one by one; memory O(N + k D).
 
     Args:
         probs: [N, C]; predictive probabilities.

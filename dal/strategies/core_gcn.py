@@ -10,11 +10,24 @@ from dal.functional.checks import (
     check_n,
     check_positive,
 )
+from dal.functional.costs import Cost, Sizes, costs, k_center_cost
 from dal.functional.k_center import k_center_greedy
 
 LEARNING_RATE, WEIGHT_DECAY, DROPOUT = 1e-3, 5e-4, 0.3  # of the released code
 
 
+def _cost(s: Sizes, hidden: int, epochs: int) -> Cost:
+    steps = epochs if s.M else 0
+    network = Cost(
+        products=s.N * s.D * (4 * s.D + 3 * steps * hidden) if s.M else 0,
+        elements=s.N * (8 * s.D + steps * (3 * s.D + 12 * hidden)),
+        steps=60 * steps,
+        numbers=(s.N + s.M) * (4 * s.D + 6 * hidden if s.M else 2 * s.D),
+    )
+    return k_center_cost(s.N, s.M, s.n, s.D).plus(network)
+
+
+@costs(_cost)
 def core_gcn(
     *,
     features: Tensor,

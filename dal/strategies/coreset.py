@@ -6,19 +6,12 @@ from dal.functional.checks import (
     check_feature_sets,
     check_n,
 )
-from dal.functional.costs import Cost, costs
+from dal.functional.costs import costs, k_center_cost
 from dal.functional.k_center import k_center_greedy
 from dal.functional.shards import Shards
 
 
-@costs(
-    lambda s: Cost(
-        products=s.N * s.D * (s.M + s.n / 2),
-        elements=4 * s.N * s.D,
-        steps=6 * s.n,
-        numbers=4 * s.N + 2048 * (2048 + 3 * s.D),
-    )
-)
+@costs(lambda s: k_center_cost(s.N, s.M, s.n, s.D))
 def coreset(
     *, features: Tensor, labelled_features: Tensor, n: int, shards: Shards | None = None
 ) -> Tensor:

@@ -14,11 +14,23 @@ from dal.functional.checks import (
     check_rows,
     check_share,
 )
-from dal.functional.coverage import Balls
+from dal.functional.costs import Cost, Sizes, costs
+from dal.functional.coverage import EDGES, Balls
 from dal.functional.kernels import unit_rows
 from dal.functional.purity import covered_by, pure_radii
 
 
+def _cost(s: Sizes, max_radius: float, resolution: float) -> Cost:
+    halvings = max(1.0, math.log2(max_radius / resolution))
+    return Cost(
+        products=s.N * s.D * (s.N / 2 + s.M * halvings),
+        elements=s.N * (2 * s.N + 6 * s.M * halvings + 20 * s.n),
+        steps=30 * s.n,
+        numbers=2 * (s.N + s.M) * s.D + min(1.25 * EDGES, s.N**2 / 24) + 2**22,
+    )
+
+
+@costs(_cost)
 def dcom(
     *,
     probs: Tensor,
@@ -48,9 +60,10 @@ def dcom(
     code rounds δ and s and loses the last rows of the pool; here nothing is. Where nothing is
     labelled, balls have the initial radius and the competence is that of a coverage of 0.
 
-    Cost: time O(N² D / 2 + N M D log(max_radius / resolution)); memory three copies of the features
-    and, as of `Balls`, 5 bytes for each of two directions of a pair closer than the mean radius,
-    up to 75 million.
+    Cost: time O(N² D / 2) at most for all balls, a tenth of it where a few axes tell items apart,
+    O(N M D log(max_radius / resolution)) for the radii, and O(N) and the balls per pick; memory
+    two copies of the features and 5 bytes for each of two directions of a pair closer than the
+    mean radius, up to 75 million (beyond that distances are computed again for each pick).
 
     Args:
         probs: [N, C]; predictive probabilities.

@@ -11,6 +11,7 @@ from dal.functional.checks import (
     check_feature_sets,
     check_n,
 )
+from dal.functional.costs import Cost, Sizes, costs
 from dal.functional.geometry import ROWS
 from dal.functional.k_center import k_center_greedy
 from dal.functional.ranking import top_n
@@ -18,6 +19,18 @@ from dal.functional.ranking import top_n
 LAYERS, LEARNING_RATE, BATCH, ACCURACY, EVERY = 2, 1e-3, 64, 0.98, 10
 
 
+def _cost(s: Sizes, sub_rounds: int, hidden: int, steps: float) -> Cost:
+    rounds = min(sub_rounds, s.n)
+    steps *= min(1, 0.1 + (s.M + s.n) / 500)  # the fewer are labelled, the sooner told apart
+    return Cost(
+        products=rounds * (6 * BATCH * steps + s.N) * (s.D + hidden) * hidden,
+        elements=s.N * (5 * s.D + rounds * (75 + 3 * hidden)),
+        steps=60 * rounds * steps,
+        numbers=(s.N + s.M) * (s.D + 10) + ROWS * (s.D + 3 * hidden),
+    )
+
+
+@costs(_cost)
 def discriminative(
     *,
     features: Tensor,
@@ -41,7 +54,7 @@ def discriminative(
     chosen, where it keeps ten unlabelled ones per labelled one and weights the classes. Features
     are standardised. Without labelled items the one nearest to the mean is chosen first.
 
-    Cost: time O(sub_rounds (steps · 128 + N) (D + hidden) hidden); memory two copies of the
+    Cost: time O(sub_rounds (steps · 128 + N) (D + hidden) hidden); memory a copy of the
     features and a tile of 4096 x hidden.
 
     Args:
@@ -92,11 +105,12 @@ def discriminative(
 
 
 def _standardised(points: Tensor) -> Tensor:
-    """Mean 0 and variance 1 of each feature; 0 where it is constant up to rounding."""
-    centred = points - points.mean(0)
-    spread = centred.square().mean(0).sqrt()  # [D]
-    rounding = 8 * torch.finfo(points.dtype).eps * points.abs().amax(0)
-    return torch.where(spread > rounding, centred / spread, 0)
+    """Mean 0 and variance 1 of each feature, in place; 0 where it is constant up to rounding."""
+    magnitude = torch.maximum(points.amax(0), -points.amin(0))  # [D]
+    rounding = 8 * torch.finfo(points.dtype).eps * magnitude
+    points -= points.mean(0)
+    spread = torch.linalg.vector_norm(points, dim=0) / len(points) ** 0.5
+    return points.div_(torch.where(spread > rounding, spread, torch.inf))
 
 
 def _train(

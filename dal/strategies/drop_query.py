@@ -7,11 +7,21 @@ from torch import Tensor
 
 from dal.functional.checks import check_count, check_features, check_n, check_share
 from dal.functional.clustering import kmeans, nearest_distinct
+from dal.functional.costs import Cost, costs, kmeans_cost
 from dal.functional.geometry import ROWS
 from dal.functional.gradients import LastLayer
 from dal.functional.ranking import top_n
 
 
+@costs(
+    lambda s, samples: kmeans_cost(s.N / 2, s.n, s.D).plus(
+        Cost(
+            products=4 * samples * s.N * s.D * s.C,
+            elements=8 * samples * s.N * s.D,
+            numbers=(s.N / 2 + 4 * ROWS) * s.D,
+        )
+    )
+)
 def drop_query(
     *,
     features: LastLayer,
@@ -31,8 +41,8 @@ def drop_query(
     Deviation: where fewer than n items flip more often than not, those with the highest share of
     flips follow. Two centroids never share an item.
 
-    Cost: time O(samples N D C), then that of k-means on the candidates; memory a tile of
-    4096 x D, and two copies of the candidates' features.
+    Cost: time O(samples N D C), then that of k-means on the candidates; memory four
+    tiles of 4096 x D, and two copies of the candidates' features.
 
     Args:
         features: [N, D]; what enters the last layer.
@@ -78,5 +88,5 @@ def drop_query(
     candidates = (flips > samples / 2).nonzero().squeeze(1)
     if len(candidates) <= n:
         return top_n(flips, n)
-    centroids = kmeans(features[candidates], n, generator).centroids
-    return candidates[nearest_distinct(features[candidates], centroids)]
+    points = features[candidates]
+    return candidates[nearest_distinct(points, kmeans(points, n, generator).centroids)]

@@ -6,9 +6,11 @@ from dal.functional.checks import (
     check_feature_sets,
     check_n,
 )
-from dal.functional.kernels import lazy_greedy, shifted_cosine, unit_rows
+from dal.functional.costs import costs
+from dal.functional.kernels import lazy_greedy, lazy_greedy_cost, shifted_cosine, unit_rows
 
 
+@costs(lambda s: lazy_greedy_cost(s.N, s.M, s.n, s.D))
 def facility_location(*, features: Tensor, labelled_features: Tensor, n: int) -> Tensor:
     """Maximise Σ_x max_{c in labelled and chosen} s(x, c) greedily, s = (1 + cos) / 2.
 

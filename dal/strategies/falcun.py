@@ -4,9 +4,11 @@ import torch
 from torch import Tensor
 
 from dal.functional.checks import check_n, check_positive, check_probs
+from dal.functional.costs import Cost, costs
 from dal.functional.ranking import draw_proportional
 
 
+@costs(lambda s: Cost(elements=s.n * s.N * (s.C + 14), steps=15 * s.n, numbers=25 * s.N))
 def falcun(*, probs: Tensor, n: int, generator: torch.Generator, gamma: float = 10.0) -> Tensor:
     """Draw one by one ∝ (u_i + d_i)^γ with u = 1 - (p_(1) - p_(2)) and d the L1 distance below.
 

@@ -11,8 +11,16 @@ from dal.functional.checks import (
     check_tensor,
     check_widths,
 )
+from dal.functional.costs import Cost, costs
 
 
+@costs(
+    lambda s: Cost(
+        elements=(s.N + s.M) * (105 * s.n + s.C),
+        steps=25 * s.n,
+        numbers=(s.N + s.M) * (s.C + 28),
+    )
+)
 def galaxy(
     *,
     probs: Tensor,
@@ -35,7 +43,7 @@ def galaxy(
     the next query. LabelBench grows the neighbourhood of one of the two kinds of cut only (k
     after not k); here it is any, as in the text.
 
-    Cost: time O(n (N + M) log(N + M) + N C); memory O(N + M) for one ranking at a time.
+    Cost: time O(n (N + M) log(N + M) + N C); memory O((N + M) C).
 
     Args:
         probs: [N, C]; predictive probabilities.

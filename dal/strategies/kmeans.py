@@ -5,8 +5,10 @@ from torch import Tensor
 
 from dal.functional import clustering
 from dal.functional.checks import check_features, check_n
+from dal.functional.costs import costs, kmeans_cost
 
 
+@costs(lambda s: kmeans_cost(s.N, s.n, s.D))
 def kmeans(*, features: Tensor, n: int, generator: torch.Generator) -> Tensor:
     """Take argmin_x |h_x - c_j| for the centroids c_1 ... c_n of a k-means clustering.
 
@@ -14,8 +16,8 @@ def kmeans(*, features: Tensor, n: int, generator: torch.Generator) -> Tensor:
 
     Deviation: two centroids never share an item: the later one takes the nearest that is free.
 
-    Cost: time O(n N D) per iteration, at most 20; memory two copies of the features and a tile
-    of 4096 x n.
+    Cost: time O(n N D) per iteration, at most 20; fewer where clusters are small; memory one
+    copy of the features and a tile of 2048 x n.
 
     Args:
         features: [N, D].

@@ -4,9 +4,12 @@ import torch
 from torch import Tensor
 
 from dal.functional.checks import check_features, check_n
+from dal.functional.costs import Cost, costs
+from dal.functional.factored import Factored
 from dal.functional.ranking import gumbel_top_n
 
 
+@costs(lambda s: Cost(elements=s.N * (1.2 * s.D + 75), numbers=20 * s.N + 4096 * s.D))
 def lightweight_coreset(*, features: Tensor, n: int, generator: torch.Generator) -> Tensor:
     """Draw items with probability q(x) = 1/(2N) + |h_x - μ|² / (2 Σ_y |h_y - μ|²).
 
@@ -15,7 +18,7 @@ def lightweight_coreset(*, features: Tensor, n: int, generator: torch.Generator)
     Deviation: drawn without replacement, each item in proportion to q among those left; the
     paper draws with replacement and weights what it drew. If all items coincide, q is uniform.
 
-    Cost: time O(N D + N log N); memory a centred copy of the features.
+    Cost: time O(N D + N log N); memory O(N) and a tile of 2048 x D.
 
     Args:
         features: [N, D].
@@ -41,6 +44,6 @@ def lightweight_coreset(*, features: Tensor, n: int, generator: torch.Generator)
     check_n(n, len(features))
     if n == 0:
         return torch.empty(0, dtype=torch.long, device=features.device)
-    squared = (features - features.mean(0)).square().sum(1).double()  # [N]
+    squared = Factored(features, offset=features.mean(0)).norms.double()  # [N]
     share = squared / squared.sum().clamp_min(torch.finfo(torch.float64).tiny)
     return gumbel_top_n((share + 1 / len(features)).log(), n, generator)

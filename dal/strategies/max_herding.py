@@ -7,9 +7,17 @@ from dal.functional.checks import (
     check_n,
     check_positive,
 )
-from dal.functional.kernels import gaussian_of, in_precision_of, lazy_greedy, unit_rows
+from dal.functional.costs import costs
+from dal.functional.kernels import (
+    gaussian_of,
+    in_precision_of,
+    lazy_greedy,
+    lazy_greedy_cost,
+    unit_rows,
+)
 
 
+@costs(lambda s: lazy_greedy_cost(s.N, s.M, s.n, s.D))
 def max_herding(
     *, features: Tensor, labelled_features: Tensor, n: int, bandwidth: float = 1.0
 ) -> Tensor:

@@ -4,9 +4,11 @@ import torch
 from torch import Tensor
 
 from dal.functional.checks import check_n, check_positive, check_tensor
+from dal.functional.costs import Cost, costs
 from dal.functional.ranking import gumbel_top_n, non_negative
 
 
+@costs(lambda s: Cost(elements=75 * s.N, numbers=20 * s.N))
 def power(*, scores: Tensor, n: int, generator: torch.Generator, beta: float = 1.0) -> Tensor:
     """Take the n highest of ln s_i + Gumbel(0, 1/β): draws without replacement, each ∝ s_i^β.
 

@@ -12,10 +12,21 @@ from dal.functional.checks import (
     check_share,
 )
 from dal.functional.clustering import kmeans
-from dal.functional.coverage import greedy_cover, pure_radius
+from dal.functional.costs import Cost, costs, kmeans_cost
+from dal.functional.coverage import EDGES, greedy_cover, pure_radius
 from dal.functional.k_center import k_center_greedy
 
 
+@costs(
+    lambda s, clusters: kmeans_cost(s.N, clusters, s.D).plus(
+        Cost(
+            products=s.N * s.D * (s.N + s.M + s.n),
+            elements=s.N * (4 * s.N + 20 * s.n),
+            steps=30 * s.n,
+            numbers=2 * s.N * s.D + min(1.25 * EDGES, s.N**2 / 24) + 2**22,
+        )
+    )
+)
 def prob_cover(
     *,
     features: Tensor,

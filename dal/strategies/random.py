@@ -4,8 +4,10 @@ import torch
 from torch import Tensor
 
 from dal.functional.checks import check_n
+from dal.functional.costs import Cost, costs
 
 
+@costs(lambda s: Cost(elements=3 * s.N, numbers=2 * s.N))
 def random(*, n_pool: int, n: int, generator: torch.Generator) -> Tensor:
     """Choose n positions uniformly without replacement; looks at no model and no input.
 

@@ -9,9 +9,19 @@ from dal.functional.checks import (
     check_rows,
     check_tensor,
 )
+from dal.functional.costs import Cost, costs
+from dal.functional.factored import Factored
 from dal.functional.geometry import nearest_squared_distance
 
 
+@costs(
+    lambda s: Cost(
+        products=s.N * s.D * (s.M + 8 * s.n),
+        elements=s.N * (3 * s.D + 12 * s.n),
+        steps=6 * s.n,
+        numbers=s.N * (s.D + 10) + 4096 * s.D,
+    )
+)
 def ranked_batch(*, scores: Tensor, features: Tensor, labelled_features: Tensor, n: int) -> Tensor:
     """Repeat argmax_x α (1 - max_{c in L and S} 1 / (1 + |h_x - h_c|)) + (1 - α) u_x.
 
@@ -56,7 +66,7 @@ def ranked_batch(*, scores: Tensor, features: Tensor, labelled_features: Tensor,
     uncertainty = _unit_range(scores).to(features)
     mean = features.mean(0)  # far from the origin the expanded distance cancels in float32
     features, labelled_features = features - mean, labelled_features - mean
-    norms = features.square().sum(1)  # [N]
+    norms = Factored(features).norms  # [N]
     squared = nearest_squared_distance(features, labelled_features)  # [N]
     size, labelled = len(features), len(labelled_features)
     for step in range(n):

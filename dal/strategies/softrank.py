@@ -4,9 +4,11 @@ import torch
 from torch import Tensor
 
 from dal.functional.checks import check_n, check_positive
+from dal.functional.costs import Cost, costs
 from dal.functional.ranking import gumbel_top_n, top_n
 
 
+@costs(lambda s: Cost(elements=120 * s.N, numbers=20 * s.N))
 def softrank(*, scores: Tensor, n: int, generator: torch.Generator, beta: float = 1.0) -> Tensor:
     """Take the n highest of -ln r_i + Gumbel(0, 1/β): draws without replacement, each ∝ r_i^-β.
 

@@ -9,8 +9,23 @@ from dal.functional.checks import (
     check_n,
 )
 from dal.functional.clustering import kmeans, typicality, typicality_bounds
+from dal.functional.costs import Cost, Sizes, costs, kmeans_cost
+from dal.functional.geometry import ROWS
 
 
+def _cost(s: Sizes, max_clusters: int) -> Cost:
+    k = max(1, min(s.M + s.n, max_clusters))
+    members = 2 * (s.N + s.M) / k  # of a large cluster
+    within = Cost(
+        products=min(s.n, k) * s.D * members**2 / 2,
+        elements=2.5 * min(s.n, k) * members**2,
+        steps=30 * s.n,
+        numbers=(s.N + s.M) * s.D + min(members, ROWS) ** 2,
+    )
+    return kmeans_cost(s.N + s.M, k, s.D).plus(within)
+
+
+@costs(_cost)
 def typiclust(
     *,
     features: Tensor,
@@ -33,8 +48,9 @@ def typiclust(
     clusters above `smallest` have no item left, the smaller ones follow in the same order (the
     code fails). All k-means are full ones; the code changes to minibatches beyond 50 clusters.
 
-    Cost: time O((N + M) k D) per k-means iteration and O(m² D) per chosen cluster of m items;
-    memory two copies of the features and a tile.
+    Cost: time O((N + M) k D) per k-means iteration and O(m² D) per chosen cluster of m items,
+    together O((N + M)² D / k) if sizes are even; memory two copies of the features and tiles of
+    2048 x k and m x m, 4096 x 4096 at most.
 
     Args:
         features: [N, D].

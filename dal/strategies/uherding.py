@@ -13,15 +13,26 @@ from dal.functional.checks import (
     check_tensor,
     check_widths,
 )
+from dal.functional.costs import Cost, costs
 from dal.functional.kernels import (
     gaussian_of,
     in_precision_of,
     lazy_greedy,
+    lazy_greedy_cost,
     least_distance,
     unit_rows,
 )
 
 
+@costs(
+    lambda s: lazy_greedy_cost(s.N, s.M, s.n, s.D).plus(
+        Cost(
+            products=2 * s.M * s.M * s.D,
+            elements=20 * s.N * s.C + 2000 * s.M * s.C,
+            numbers=s.N * s.C,
+        )
+    )
+)
 def uherding(
     *,
     probs: Tensor,

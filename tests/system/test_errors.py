@@ -186,3 +186,14 @@ def test_a_traceback_comes_when_it_is_asked_for(folder):
     assert ended.returncode == 1
     assert "Traceback" in ended.stderr
     assert ended.stderr.strip().endswith("at least 1, got 0")
+
+
+def test_a_query_that_cannot_fit_is_refused_before_any_training(train, monkeypatch):
+    monkeypatch.setattr("dal.acquisition_storage.free_bytes", lambda device: 10**6)
+    monkeypatch.setattr(Classifier, "training_step", lambda *_: 1 / 0)
+    ended = train("strategy=badge", "logger=none")
+    assert ended.code == 1
+    assert len(ended.err.splitlines()) == 1
+    assert ended.err.startswith("error: badge on 1,277 candidates (D = 128, C = 10, K = 20) needs")
+    assert "another strategy" in ended.err
+    assert "round" not in ended.out.split("rounds of 10", 1)[1]

@@ -1,5 +1,6 @@
 """`python train.py strategy=...` from end to end, on digits."""
 
+import re
 import subprocess
 import sys
 
@@ -34,7 +35,9 @@ def test_the_main_job_runs_as_a_newcomer_types_it(folder):
     assert ended.stderr == ""
     lines = ended.stdout.splitlines()
     assert lines[0].startswith("bald digits-cnn seed=0  20 labelled, 1277 in the pool")
-    assert [line.split()[:4] for line in lines[1:4]] == [
+    expected = r"bald on 1,277 candidates \(C = 10, K = 20\): pool pass about [\d.]+ s, selection "
+    assert re.match(expected + r"(about|under) [\d.]+ s, 5.1 kB of \d+ .B free", lines[1])
+    assert [line.split()[:4] for line in lines[2:5]] == [
         ["round", str(number), str(20 + 10 * number), "labels"] for number in range(3)
     ]
     run = folder / "runs/default/digits-cnn/bald/seed=0"
