@@ -2,13 +2,9 @@ import math
 
 import pytest
 import torch
+from point_sets import gaussian
 
 from dal.functional.geometry import nearest_squared_distance
-
-
-def gaussian(seed, *shape):
-    rng = torch.Generator().manual_seed(seed)
-    return torch.randn(*shape, generator=rng, dtype=torch.float64)
 
 
 def test_distance_without_centres_is_infinite():

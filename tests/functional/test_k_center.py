@@ -5,14 +5,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from point_sets import gaussian
 
 from dal.functional import k_center
 from dal.functional.k_center import k_center_greedy
-
-
-def gaussian(seed, *shape):
-    rng = torch.Generator().manual_seed(seed)
-    return torch.randn(*shape, generator=rng, dtype=torch.float64)
 
 
 def squared(a, b):

@@ -6,17 +6,13 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from point_sets import gaussian
 from scipy.stats import chi2, ks_2samp
 
 from dal.functional import kmeans_plus_plus as module
 from dal.functional.factored import Factored
 from dal.functional.kmeans_plus_plus import kmeans_plus_plus
 from dal.functional.ranking import draw_proportional
-
-
-def gaussian(seed, *shape):
-    rng = torch.Generator().manual_seed(seed)
-    return torch.randn(*shape, generator=rng, dtype=torch.float64)
 
 
 def squared(a, b):

@@ -1,24 +1,17 @@
 """k-centre and k-means++ on rows that several processes hold."""
 
-import time
-from pathlib import Path
-
 import pytest
 import torch
-from torch import distributed, multiprocessing
+from point_sets import gaussian
+from processes import answers_of
+from torch import distributed
 
 from dal.functional import k_center, kmeans_plus_plus
 from dal.functional.factored import Factored
 from dal.functional.shards import Shards
 
-SECONDS = 100  # a process that waits for another one for ever must not stop the tests
 SHARES = [[150, 150], [0, 300], [1, 250, 49], [150, 0, 150]]
 ROWS, N = 300, 60
-
-
-def gaussian(seed, *shape):
-    rng = torch.Generator().manual_seed(seed)
-    return torch.randn(*shape, generator=rng, dtype=torch.float64)
 
 
 def grid():
@@ -57,35 +50,21 @@ def choose(shards, candidates=None):
     return picks
 
 
-def work(rank, folder):
-    torch.set_num_threads(1)
-    distributed.init_process_group(
-        "gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=3
-    )
+def work(rank):
     groups = {2: distributed.new_group([0, 1]), 3: distributed.group.WORLD}
     picks = {}
     for shares in (shares for shares in SHARES if rank < len(shares)):
         shards = Shards(shares[rank], groups[len(shares)])
         picks[str(shares)] = choose(shards, candidates=16)
-    torch.save(picks, Path(folder) / f"{rank}.pt")
-    distributed.destroy_process_group()
+    return picks
 
 
 @pytest.fixture(scope="module")
 def chosen(tmp_path_factory):
     """Picks of every process, by its shares."""
-    folder = tmp_path_factory.mktemp("processes")
-    context = multiprocessing.spawn(work, (str(folder),), 3, join=False)
-    until = time.monotonic() + SECONDS
-    try:
-        while not context.join(5):  # it returns whenever one of them ends
-            assert time.monotonic() < until, "the processes wait for each other"
-    finally:
-        for process in context.processes:
-            process.kill()
     known = {}
-    for rank in range(3):
-        for shares, picks in torch.load(folder / f"{rank}.pt").items():
+    for answers in answers_of(work, 3, tmp_path_factory.mktemp("processes")):
+        for shares, picks in answers.items():
             known.setdefault(shares, []).append(picks)
     return known
 

@@ -1,15 +1,12 @@
 """Rows that several processes hold together."""
 
-import time
-from pathlib import Path
-
 import pytest
 import torch
-from torch import distributed, multiprocessing
+from processes import answers_of
+from torch import distributed
 
 from dal.functional.shards import Shards
 
-SECONDS = 300  # a process that waits for another one for ever must not stop the tests
 LENGTHS = [[4, 4], [5, 2], [0, 3], [3, 0], [0, 0], [2, 3, 1], [0, 4, 0], [4, 0, 1], [1, 1, 1]]
 DTYPES = [torch.float32, torch.float64, torch.long]
 
@@ -50,31 +47,16 @@ def ask(lengths, rank, group):
     return found
 
 
-def work(rank, folder):
-    torch.set_num_threads(1)
-    distributed.init_process_group(
-        "gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=3
-    )
+def work(rank):
     groups = {2: distributed.new_group([0, 1]), 3: distributed.group.WORLD}
     cases = [lengths for lengths in LENGTHS if rank < len(lengths)]
-    answers = {str(lengths): ask(lengths, rank, groups[len(lengths)]) for lengths in cases}
-    torch.save(answers, Path(folder) / f"{rank}.pt")
-    distributed.destroy_process_group()
+    return {str(lengths): ask(lengths, rank, groups[len(lengths)]) for lengths in cases}
 
 
 @pytest.fixture(scope="module")
 def answers(tmp_path_factory):
     """Answers of each process to all cases."""
-    folder = tmp_path_factory.mktemp("processes")
-    processes = multiprocessing.spawn(work, (str(folder),), 3, join=False)
-    deadline = time.monotonic() + SECONDS
-    try:
-        while not processes.join(timeout=1):
-            assert time.monotonic() < deadline, "the processes wait for each other"
-    finally:
-        for process in processes.processes:
-            process.kill()
-    return [torch.load(folder / f"{rank}.pt", weights_only=False) for rank in range(3)]
+    return answers_of(work, 3, tmp_path_factory.mktemp("processes"))
 
 
 @pytest.fixture(params=LENGTHS, ids=str)

@@ -4,30 +4,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from point_sets import KINDS, points
 
 from dal.functional import sketch
 from dal.functional.factored import Factored
 from dal.functional.k_center import k_center_greedy
 from dal.functional.sketch import Sketched, leading_axes
-
-KINDS = ["random", "clusters", "identical", "collinear", "tiny", "huge", "far", "one outlier"]
-
-
-def points(kind, rows, width, seed=0, dtype=torch.float64):
-    rng = torch.Generator().manual_seed(seed)
-    drawn = torch.randn(rows, width, generator=rng, dtype=torch.float64)
-    middles = 6 * torch.randn(4, width, generator=rng, dtype=torch.float64)
-    made = {
-        "random": drawn,
-        "clusters": middles[torch.arange(rows) % 4] + 0.3 * drawn,
-        "identical": drawn[:1].expand(rows, -1).clone(),
-        "collinear": torch.arange(rows).double().unsqueeze(1) * drawn[:1],
-        "tiny": 1e-12 * drawn,
-        "huge": 1e15 * drawn,
-        "far": 1000 + drawn,
-        "one outlier": torch.cat([drawn[1:], 100 * drawn[:1]]),
-    }
-    return made[kind].to(dtype)
 
 
 def small(patch, **sizes):

@@ -1,17 +1,13 @@
 """query() by several processes takes what one process takes, bit for bit."""
 
-import os
-import socket
-import subprocess
-import sys
-import time
 from functools import partial
 from pathlib import Path
 
 import lightning.pytorch as pl
 import pytest
 import torch
-from torch import distributed, multiprocessing, nn
+from processes import answers_of, train_by_two
+from torch import distributed, nn
 from toys import dropout_net, largest
 
 import dal.acquisition_storage
@@ -36,7 +32,6 @@ from dal.strategies.power import power
 from dal.strategies.random import random
 from dal.strategies.schedule import schedule
 
-SECONDS = 300  # a process that waits for another one for ever must not stop the tests
 COUNTS = [2, 3]
 
 
@@ -224,34 +219,20 @@ def tried(case, rank, group):
         return f"{type(error).__name__}: {error}"
 
 
-def work(rank, folder):
-    torch.set_num_threads(1)
-    distributed.init_process_group(
-        "gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=max(COUNTS)
-    )
+def work(rank):
     groups = {count: distributed.new_group(list(range(count))) for count in COUNTS}
     known = {}
     for count, group in groups.items():
         if rank < count:
             known[count] = {name: answer(case, group) for name, case in CASES.items()}
             known[count] |= {case.__name__: tried(case, rank, group) for case in DIFFERENCES}
-    torch.save(known, Path(folder) / f"{rank}.pt")
-    distributed.destroy_process_group()
+    return known
 
 
 @pytest.fixture(scope="module")
 def answers(tmp_path_factory):
     """Run all cases in some processes, once; give the answers of each of so many."""
-    folder = tmp_path_factory.mktemp("processes")
-    processes = multiprocessing.spawn(work, (str(folder),), max(COUNTS), join=False)
-    deadline = time.monotonic() + SECONDS
-    try:
-        while not processes.join(timeout=1):
-            assert time.monotonic() < deadline, "the processes wait for each other"
-    finally:
-        for process in processes.processes:
-            process.kill()
-    known = [torch.load(folder / f"{rank}.pt") for rank in range(max(COUNTS))]
+    known = answers_of(work, max(COUNTS), tmp_path_factory.mktemp("processes"))
     return lambda count: [answers[count] for answers in known[:count]]
 
 
@@ -347,14 +328,6 @@ def test_shares_are_whole_batches_that_cover_all_rows_in_order(rows, size, count
     assert max(batches) - min(batches) <= 1
 
 
-TRAINING = """
-import sys
-sys.path[:0] = {paths}
-from test_pool_pass_ranks import train
-train({folder!r}, devices=2, strategy="ddp")
-"""
-
-
 def train(folder, **options):
     data = ActiveDataModule(rows_of(), initial_size=20, steps=4, batch_size=8, eval_batch_size=16)
     told = []
@@ -372,19 +345,7 @@ def train(folder, **options):
 
 
 def test_acquire_in_a_trainer_of_two_processes_chooses_what_one_would(tmp_path):
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    paths = [str(Path(__file__).parent), str(Path(__file__).parents[2])]
-    script = tmp_path / "training.py"
-    script.write_text(TRAINING.format(paths=paths, folder=str(tmp_path)))
-    address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [sys.executable, str(script)], env=os.environ | address, cwd=tmp_path, timeout=SECONDS,
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-2000:]
-    first, second = (torch.load(tmp_path / f"{rank}.pt") for rank in (0, 1))
+    first, second = train_by_two(__file__, tmp_path)
     assert torch.equal(first["chosen"], second["chosen"])
     assert (len(first["told"]), second["told"]) == (7, [])  # of 14 batches
     model = Classifier(dropout_net(), 3)

@@ -1,10 +1,6 @@
 """What queries will take is told once, before anything is trained, and refused if it cannot fit."""
 
-import os
 import re
-import socket
-import subprocess
-import sys
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
@@ -12,6 +8,7 @@ from pathlib import Path
 import lightning.pytorch as pl
 import pytest
 import torch
+from processes import train_by_two
 from torch import nn
 from toys import dropout_net, trainer
 
@@ -437,21 +434,14 @@ def test_strategies_of_strategies_choose_within_the_subset(run, module, name):
 
 # Several processes
 
-TRAINING = """
-import sys
-sys.path[:0] = {paths}
-from test_preflight import train
-train({folder!r})
-"""
 
-
-def train(folder):
+def train(folder, **options):
     told = []
     acquire = Acquire(badge, 10, posterior=MCDropout(4), on_preflight=told.append)
     fitted = pl.Trainer(
         accelerator="cpu", max_epochs=1, logger=False, enable_checkpointing=False,
         enable_progress_bar=False, enable_model_summary=False, callbacks=[acquire],
-        devices=2, strategy="ddp",
+        **options,
     )  # fmt: skip
     with global_seed(0, "weights"):
         fitted.fit(Classifier(dropout_net(), 3), datamodule=data_of(steps=4))
@@ -459,19 +449,7 @@ def train(folder):
 
 
 def test_of_two_processes_the_first_tells(tmp_path):
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    paths = [str(Path(__file__).parent), str(Path(__file__).parents[2])]
-    script = tmp_path / "training.py"
-    script.write_text(TRAINING.format(paths=paths, folder=str(tmp_path)))
-    address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [sys.executable, str(script)], env=os.environ | address, cwd=tmp_path, timeout=300,
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-2000:]
-    first, second = (torch.load(tmp_path / f"{rank}.pt") for rank in (0, 1))
+    first, second = train_by_two(__file__, tmp_path)
     assert len(first) == 1
     assert first[0].startswith("badge on 220 candidates")
     assert second == []
