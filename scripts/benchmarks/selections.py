@@ -57,6 +57,7 @@ def _values(strategy: Strategy, score: Strategy | None, pool: Pool) -> dict[str,
         "round": 1,
         "n_labelled": len(pool.labelled),
         "n_pool": rows,
+        "shards": None,
     }
     if asked & {"log_probs", "scores", "target_log_probs", "labelled_log_probs"}:
         log_probs = every.samples(len(every.features), SAMPLES)
