@@ -7,6 +7,8 @@ from typing import TypeGuard
 import torch
 from torch import Tensor
 
+from dal.functional.blocks import score_rows
+
 
 def check_count(name: str, value: object, least: int) -> None:
     """Raise ValueError unless `value` is a whole number of at least `least`."""
@@ -61,8 +63,8 @@ def check_features(name: str, value: Tensor, rows: str = "N") -> None:
     An infinite feature, or one whose square overflows, turns distances into NaN.
     """
     check_tensor(name, value, rows, "D")
-    norms = [block.square().sum(1) for block in value.split(4096)]  # no copy of the whole
-    exploded = ~torch.cat(norms).isfinite()
+    norms = score_rows(lambda block, squares: torch.square(block, out=squares).sum(1), value, 1)
+    exploded = ~norms.isfinite()
     if exploded.any():
         raise ValueError(
             f"{name} must have finite squared norms in {value.dtype}, got {int(exploded.sum())} "

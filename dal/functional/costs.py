@@ -66,7 +66,7 @@ def k_center_cost(rows: int, centres: int, n: int, width: int) -> Cost:
         products=rows * width * (centres + n / 2),
         elements=2.5 * rows * width,
         steps=6 * n,
-        numbers=4 * rows + 4096 * width + min(max(15 * n, 256), 2048) ** 2,
+        numbers=4 * rows + 4096 * width + min(max(15 * n, 256), 1536) ** 2,
     )
 
 

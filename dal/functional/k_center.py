@@ -8,7 +8,7 @@ from dal.functional.shards import Shards
 from dal.functional.sketch import Sketched
 
 STEPS = 64  # picks between two looks at the distances; each look waits for the device
-SMALLEST, LARGEST = 256, {"cpu": 2048, "cuda": 8192}  # candidates of a block; the table is square
+SMALLEST, LARGEST = 256, {"cpu": 1536, "cuda": 8192}  # candidates of a block; the table is square
 
 
 def k_center_greedy(
@@ -25,7 +25,7 @@ def k_center_greedy(
     block in one product.
 
     Time O(N (M + n) D + n m), less where points have structure; memory O(N), a table of m² numbers
-    (16 MB on a CPU in float32), tiles, and the sketch of `Sketched` where there are many centres.
+    (9 MB on a CPU in float32), tiles, and the sketch of `Sketched` where there are many centres.
 
     Args:
         points: [N, D]; of several processes, the rows that this one holds.

@@ -23,7 +23,7 @@ def coreset(
     Source: Sener and Savarese, ICLR 2018.
     Deviation: their k-centre greedy 2-approximation, not the robust integer program.
     Cost: time O(N (M + n) D) at most, of which the part of n is mostly a tenth or less; memory
-    O(N), 2,048 items and a table of their distances (40 MB at D = 512).
+    O(N), 1,536 items and a table of their distances (30 MB at D = 512).
 
     Args:
         features: [N, D]; of the pool.
