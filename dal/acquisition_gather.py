@@ -114,21 +114,24 @@ class _Kept:
 
 def features_of(prediction: Prediction) -> Tensor:
     """Features of a prediction; raise ValueError if the model shows none."""
-    if prediction.features is None:
-        raise ValueError(
-            "the strategy needs features and the model shows none: give it features(x), or a "
-            "linear last layer"
-        )
-    return prediction.features
+    return _shown(
+        prediction.features,
+        "features and the model shows none: give it features(x), or a linear last layer",
+    )
 
 
 def _predicted_losses(prediction: Prediction) -> Tensor:
-    if prediction.predicted_losses is None:
-        raise ValueError(
-            "the strategy needs losses predicted by a module that learns beside the model: query "
-            "through Acquire or run_rounds, or give query() a LossPrediction"
-        )
-    return prediction.predicted_losses
+    return _shown(
+        prediction.predicted_losses,
+        "losses predicted by a module that learns beside the model: query through Acquire or "
+        "run_rounds, or give query() a LossPrediction",
+    )
+
+
+def _shown(field: Tensor | None, needed: str) -> Tensor:
+    if field is None:
+        raise ValueError(f"the strategy needs {needed}")
+    return field
 
 
 FIELDS: dict[str, Callable[[Prediction], Tensor]] = {

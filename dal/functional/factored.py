@@ -46,7 +46,7 @@ class Factored:
         """Points at positions of all processes' rows: [B] long -> B points without an offset."""
         right = shards.take(positions, self.right)
         if self.offset is not None:
-            right = right - self.offset
+            right.sub_(self.offset)  # of a copy
         left = None if self.left is None else shards.take(positions, self.left)
         return Factored(right, left)
 

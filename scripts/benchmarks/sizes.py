@@ -20,7 +20,7 @@ class Size:
     batch: int = 10  # picks of BatchBALD
     scored: int = 50_000  # N of BALD, of K = 20 samples and C = 100 classes
     probable: int = 1_000_000  # N of entropy and margin, C = 100
-    listed: int = 20_000  # N of the row that each selection has
+    listed: int = 50_000  # N of the row that each selection has
     images: int = 128  # for MC dropout
     passes: int = 100  # its K
     steps: int = 300  # of training the small network
