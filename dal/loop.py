@@ -1,8 +1,6 @@
 """The experiment: train, query, test, buy labels, and again."""
 
 import logging
-import resource
-import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,9 +17,11 @@ from torch import Tensor
 
 from dal.acquisition_signature import Strategy, name_of, takes_given_features
 from dal.callbacks.acquire import Acquire
+from dal.callbacks.loss_watch import LossWatch
 from dal.callbacks.round_log import Record, RoundLog, Run
 from dal.data.datamodule import ActiveDataModule
 from dal.functional.checks import check_count
+from dal.memory import peak_memory_bytes
 from dal.models.weights import cold
 from dal.posteriors.ensemble import Ensemble
 from dal.posteriors.posterior import Posterior
@@ -121,7 +121,7 @@ def run_rounds(
             number = len(records)
             n = min(query_size, data.pool.n_unlabelled) if number < rounds else 0
             ahead = rounds - number if number == begun else 0
-            watch, acquire = _LossWatch(), make_query(n=n, preflight=ahead) if n else None
+            watch, acquire = LossWatch(), make_query(n=n, preflight=ahead) if n else None
             with global_seed(data.seed, "weights", number):
                 module = model()
                 if previous is not None:
@@ -176,7 +176,7 @@ def _round(
     data: ActiveDataModule,
     module: pl.LightningModule,
     trainer: pl.Trainer,
-    watch: "_LossWatch",
+    watch: LossWatch,
     acquire: Acquire | None,
     *,
     train_member: Callable[[bool, str], pl.LightningModule],
@@ -240,7 +240,7 @@ def _train_member(
             global_seed(data.seed, "batches", data.round, part),
             data.as_member(part, bootstrap=bootstrap),
         ):
-            fit(make_trainer(_LossWatch()), member, datamodule=data)
+            fit(make_trainer(LossWatch()), member, datamodule=data)
     return member
 
 
@@ -276,44 +276,6 @@ def _check(
         raise ValueError(f"trainer: {error} Use trainer=cpu, or trainer=auto.") from None
     if devices > 1:
         raise ValueError(f"a run uses one device, got {devices}; use trainer.devices=1")
-
-
-def peak_memory_bytes() -> int:
-    """Peak memory of the round on the GPU if there is one, else of the process so far."""
-    if torch.cuda.is_available():
-        return torch.cuda.max_memory_allocated()
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-
-
-class _LossWatch(pl.Callback):
-    """Mean training loss of the last epoch; refuses a diverged model before it is asked."""
-
-    def __init__(self) -> None:
-        self.mean: float | None = None
-        self._sum: Tensor | None = None
-        self._steps = 0
-
-    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._sum, self._steps = None, 0
-
-    def on_train_batch_end(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, *_: Any
-    ) -> None:
-        loss = outputs["loss"] if isinstance(outputs, Mapping) else outputs
-        if isinstance(loss, Tensor):  # summed on the device: no wait per step
-            self._sum = loss.detach() if self._sum is None else self._sum + loss.detach()
-            self._steps += 1
-
-    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if self._sum is None:
-            return
-        self.mean = float(self._sum) / self._steps
-        if not abs(self.mean) < float("inf"):
-            raise ValueError(
-                f"the training loss is {self.mean}: training diverged; lower optimizer.lr or "
-                f"check the inputs"
-            )
 
 
 @contextmanager

@@ -1,6 +1,8 @@
-"""How much memory is free: of a GPU, or of the host within the limits of this process."""
+"""How much memory is free, and was used: of a GPU, or of the host within this process's limits."""
 
 import os
+import resource
+import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -22,6 +24,14 @@ def free_bytes(device: torch.device) -> int:
         reserve = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return torch.cuda.mem_get_info(device)[0] + reserve
     return min([_available(), *_left_by_groups()])
+
+
+def peak_memory_bytes() -> int:
+    """Peak memory of the round on the GPU if there is one, else of the process so far."""
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated()
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 def _available() -> int:

@@ -112,7 +112,7 @@ FAULTS = {
     "pool scored with training augmentation": Fault(
         "dal/data/datamodule.py",
         "self._view(self.data.train, self.pool.dealt)",
-        "_View(self.data.train, self.data.normalise, self.pool.dealt, None, self.data.augment)",
+        "View(self.data.train, self.data.normalise, self.pool.dealt, None, self.data.augment)",
         "tests/shell",
     ),
     "gradient length as an L1 norm": Fault(

@@ -8,9 +8,10 @@ from typing import Any, Literal
 import lightning.pytorch as pl
 import torch
 from torch import Tensor
-from torch.utils.data import BatchSampler, DataLoader, Dataset, RandomSampler
+from torch.utils.data import BatchSampler, DataLoader, RandomSampler
 
-from dal.data.data import Data, Rows, Transform
+from dal.data.data import Data, Rows
+from dal.data.view import View
 from dal.functional.checks import check_count
 from dal.oracles.dataset import DatasetOracle, Oracle
 from dal.pool import LabelledPool
@@ -154,7 +155,7 @@ class ActiveDataModule(pl.LightningDataModule):
         drawn = torch.arange(rows)
         if self._member and self._member.bootstrap:
             drawn = torch.randint(rows, (rows,), generator=generator)
-        view = _View(
+        view = View(
             self.data.train,
             self.data.normalise,
             self.pool.labelled[drawn],
@@ -264,16 +265,16 @@ class ActiveDataModule(pl.LightningDataModule):
             rank[members] = torch.arange(len(members))
         return order[rank.argsort(stable=True)[:size]]
 
-    def _view(self, rows: Rows | Tensor, indices: Tensor, labels: Tensor | None = None) -> "_View":
-        return _View(rows, self.data.normalise, indices, labels)
+    def _view(self, rows: Rows | Tensor, indices: Tensor, labels: Tensor | None = None) -> View:
+        return View(rows, self.data.normalise, indices, labels)
 
-    def _sequential(self, view: "_View", part: slice = WHOLE) -> DataLoader[Any]:
+    def _sequential(self, view: View, part: slice = WHOLE) -> DataLoader[Any]:
         first, stop, _ = part.indices(len(view))
         size = self.eval_batch_size
         starts = range(first, stop, size)
         return self._loader(view, [slice(start, min(start + size, stop)) for start in starts])
 
-    def _loader(self, view: "_View", batches: BatchSampler | list[slice]) -> DataLoader[Any]:
+    def _loader(self, view: View, batches: BatchSampler | list[slice]) -> DataLoader[Any]:
         return DataLoader(
             view,
             sampler=batches,  # one batch an item: rows are read by the batch
@@ -287,31 +288,3 @@ class ActiveDataModule(pl.LightningDataModule):
 class _Member:
     part: str
     bootstrap: bool
-
-
-class _View(Dataset[Any]):
-    """Batches of some rows under one transform: inputs, or (inputs, labels)."""
-
-    def __init__(
-        self,
-        rows: Rows | Tensor,
-        normalise: Transform,
-        indices: Tensor,
-        labels: Tensor | None = None,
-        augment: Transform | None = None,
-    ) -> None:
-        self.rows = rows
-        self.normalise = normalise
-        self.indices = indices
-        self.labels = labels
-        self.augment = augment
-
-    def __len__(self) -> int:
-        return len(self.indices)
-
-    def __getitem__(self, positions: list[int] | slice) -> Tensor | tuple[Tensor, Tensor]:
-        inputs = self.rows[self.indices[positions]]
-        if self.augment is not None:
-            inputs = torch.stack([self.augment(image) for image in inputs])
-        batch = self.normalise(inputs)
-        return batch if self.labels is None else (batch, self.labels[positions])
