@@ -5,10 +5,26 @@ pool was dealt this round.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
+
+
+class Purchase(NamedTuple):
+    """One answer of an oracle, as the history keeps it.
+
+    Args:
+        kind: labels of rows of the pool, or other labels of rows that were labelled before.
+        indices: dataset rows, in the order of choice.
+        labels: one class number each.
+        source: who gave them.
+    """
+
+    kind: Literal["label", "relabel"]
+    indices: tuple[int, ...]
+    labels: tuple[int, ...]
+    source: str
 
 
 class LabelledPool:
@@ -29,6 +45,9 @@ class LabelledPool:
     tensor([3, 0, 1])
     >>> pool.to_index(torch.tensor([0]))
     tensor([3])
+    >>> pool.relabel([2], labels=[6], source="person")
+    >>> pool.labels, [purchase.labels for purchase in pool.history]
+    (tensor([6]), [(7,), (6,)])
     """
 
     def __init__(self, size: int, held_out: Sequence[int] | Tensor = ()) -> None:
@@ -38,11 +57,10 @@ class LabelledPool:
         self._free = torch.ones(size, dtype=torch.bool)
         self.held_out = self.check(held_out)
         self._free[self.held_out] = False
-        self._indices: list[int] = []
-        self._labels: list[int] = []
-        self._rounds: list[int] = []
-        self._sources: list[str] = []
-        self._round = 0
+        self._held = tuple(self.held_out.tolist())
+        self._history: list[Purchase] = []
+        self._labels: dict[int, int] = {}  # by index; in the order of labelling, kept by relabel
+        self._purchases = 0
         self._dealt: Tensor | None = None
 
     def __repr__(self) -> str:
@@ -54,37 +72,44 @@ class LabelledPool:
     @property
     def n_labelled(self) -> int:
         """Number of labelled rows."""
-        return len(self._indices)
+        return len(self._labels)
 
     @property
     def n_unlabelled(self) -> int:
         """Number of rows in the pool."""
-        return self.size - len(self._indices) - len(self.held_out)
+        return self.size - len(self._labels) - len(self.held_out)
 
     @property
     def round(self) -> int:
         """Number of purchases so far, the start set not counted."""
-        return max(self._round - 1, 0)
+        return max(self._purchases - 1, 0)
 
     @property
     def labelled(self) -> Tensor:
         """[M] long: indices of the labelled rows, in the order they were labelled."""
-        return torch.tensor(self._indices, dtype=torch.long)
+        return torch.tensor(list(self._labels), dtype=torch.long)
 
     @property
     def labels(self) -> Tensor:
-        """[M] long: their labels, as the oracle gave them."""
-        return torch.tensor(self._labels, dtype=torch.long)
+        """[M] long: their labels, as they were given last."""
+        return torch.tensor(list(self._labels.values()), dtype=torch.long)
 
     @property
     def rounds(self) -> Tensor:
         """[M] long: the purchase in which each was labelled, 0 for the start set."""
-        return torch.tensor(self._rounds, dtype=torch.long)
+        sizes = [len(purchase.indices) for purchase in self._history if purchase.kind == "label"]
+        return torch.arange(len(sizes)).repeat_interleave(torch.tensor(sizes, dtype=torch.long))
 
     @property
     def sources(self) -> tuple[str, ...]:
-        """Who gave each label."""
-        return tuple(self._sources)
+        """Who gave each label last."""
+        given = {index: bought.source for bought in self._history for index in bought.indices}
+        return tuple(given.values())
+
+    @property
+    def history(self) -> tuple[Purchase, ...]:
+        """All that was labelled and relabelled, in order; it only grows."""
+        return tuple(self._history)
 
     @property
     def unlabelled(self) -> Tensor:
@@ -152,18 +177,39 @@ class LabelledPool:
                 is missing or negative. Nothing is changed then.
         """
         new = self.check(indices)
-        given = torch.as_tensor(labels)
-        if given.shape != new.shape:
-            raise ValueError(f"each index needs one label: {len(new)} wanted, {len(given)} given")
-        if len(given) and (not _whole(given) or given.min() < 0):
-            raise ValueError(f"labels must be whole numbers from 0 up, got {given.tolist()[:5]}")
+        given = _labels(labels, new)
         self._free[new] = False
-        self._indices += new.tolist()
-        self._labels += given.tolist()
-        self._rounds += [self._round] * len(new)
-        self._sources += [source] * len(new)
-        self._round += 1
+        self._purchases += 1
         self._dealt = None
+        self._add("label", new, given, source)
+
+    def relabel(
+        self, indices: Sequence[int] | Tensor, labels: Sequence[int] | Tensor, source: str
+    ) -> None:
+        """Correct labels; the rows keep their place and round, and the history the old labels.
+
+        Args:
+            indices: [n]; labelled rows.
+            labels: [n]; class numbers, at least 0.
+            source: who gave the labels.
+
+        Raises:
+            ValueError: if an index is given twice or not labelled, or a label is missing or
+                negative. Nothing is changed then.
+        """
+        rows = self._rows(indices)
+        given = _labels(labels, rows)
+        for index in rows.tolist():
+            if index not in self._labels:
+                raise ValueError(f"index {index} is not labelled; label() gives the first label")
+        self._add("relabel", rows, given, source)
+
+    def _add(
+        self, kind: Literal["label", "relabel"], rows: Tensor, labels: list[int], source: str
+    ) -> None:
+        purchase = Purchase(kind, tuple(rows.tolist()), tuple(labels), source)
+        self._labels.update(zip(purchase.indices, purchase.labels, strict=True))
+        self._history.append(purchase)
 
     def check(self, indices: Sequence[int] | Tensor) -> Tensor:
         """Return indices as [n] long if all of them are distinct rows of the pool.
@@ -171,7 +217,15 @@ class LabelledPool:
         Raises:
             ValueError: if an index is out of range, given twice, labelled or held out.
         """
-        checked = torch.as_tensor(indices)
+        checked = self._rows(indices)
+        taken = checked[~self._free[checked]]
+        if len(taken):
+            raise ValueError(f"index {int(taken[0])} is labelled or held out already")
+        return checked
+
+    def _rows(self, indices: Sequence[int] | Tensor) -> Tensor:
+        """Return indices as [n] long if all of them are distinct rows of the dataset."""
+        checked = _tensor("indices", indices)
         if checked.dim() != 1:
             raise ValueError(f"indices must be a list, got shape {list(checked.shape)}")
         if not len(checked):
@@ -185,22 +239,11 @@ class LabelledPool:
         unique, counts = checked.unique(return_counts=True)
         if len(unique) != len(checked):
             raise ValueError(f"index {int(unique[counts > 1][0])} is given twice")
-        taken = checked[~self._free[checked]]
-        if len(taken):
-            raise ValueError(f"index {int(taken[0])} is labelled or held out already")
         return checked
 
     def state_dict(self) -> dict[str, Any]:
-        """Return a copy of the state, plain enough for JSON."""
-        return {
-            "size": self.size,
-            "held_out": self.held_out.tolist(),
-            "purchases": self._round,
-            "indices": list(self._indices),
-            "labels": list(self._labels),
-            "rounds": list(self._rounds),
-            "sources": list(self._sources),
-        }
+        """Return the state, plain enough for JSON; its parts never change, so none is copied."""
+        return {"size": self.size, "held_out": self._held, "history": list(self._history)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Replace the state by that of `state_dict()`.
@@ -209,26 +252,49 @@ class LabelledPool:
             ValueError: if the state is of another dataset size or contradicts itself. Nothing is
                 changed then.
         """
-        wanted = {"size", "held_out", "purchases", "indices", "labels", "rounds", "sources"}
-        if set(state) != wanted:
-            raise ValueError(f"pool state must have the keys {sorted(wanted)}, got {sorted(state)}")
-        if state["size"] != self.size:
+        wanted = {"size", "held_out", "history"}
+        if not isinstance(state, Mapping) or set(state) != wanted:
+            got = sorted(map(str, state)) if isinstance(state, Mapping) else type(state).__name__
+            raise ValueError(f"pool state must have the keys {sorted(wanted)}, got {got}")
+        if type(state["size"]) is not int or state["size"] != self.size:
             raise ValueError(f"pool state is of {state['size']} rows, the dataset has {self.size}")
-        columns = [list(state[key]) for key in ("indices", "labels", "rounds", "sources")]
-        if len({len(column) for column in columns}) != 1:
-            raise ValueError(
-                f"pool state needs one label, round and source per index, "
-                f"got {[len(column) for column in columns]}"
-            )
-        loaded = LabelledPool(self.size, state["held_out"])
-        indices, labels, rounds, sources = columns
-        loaded.label(indices, labels, source="")
-        ordered = rounds == sorted(rounds)
-        if not ordered or (rounds and not 0 <= rounds[0] <= rounds[-1] < state["purchases"]):
-            raise ValueError(f"pool state has rounds out of order or past {state['purchases']}")
-        loaded._rounds, loaded._sources = rounds, sources
-        loaded._round = int(state["purchases"])
+        loaded = LabelledPool(self.size, _numbers("held_out", state["held_out"]))
+        history = state["history"] if isinstance(state["history"], list | tuple) else [None]
+        for purchase in history:
+            match purchase:
+                case ["label" | "relabel" as kind, indices, labels, str(source)]:
+                    add = loaded.label if kind == "label" else loaded.relabel
+                    add(_numbers("indices", indices), _numbers("labels", labels), source)
+                case _:
+                    raise ValueError(
+                        "pool state needs a history of [kind, indices, labels, source]"
+                    )
         self.__dict__ = loaded.__dict__
+
+
+def _labels(labels: Sequence[int] | Tensor, rows: Tensor) -> list[int]:
+    """Return labels as a list if there is one for each of [n] rows."""
+    given = _tensor("labels", labels)
+    if given.shape != rows.shape:
+        raise ValueError(f"each index needs one label: {len(rows)} wanted, {given.numel()} given")
+    if len(given) and (not _whole(given) or given.min() < 0):
+        raise ValueError(f"labels must be whole numbers from 0 up, got {given.tolist()[:5]}")
+    listed: list[int] = given.tolist()
+    return listed if len(rows) else []
+
+
+def _tensor(name: str, numbers: Sequence[int] | Tensor) -> Tensor:
+    try:
+        return torch.as_tensor(numbers)
+    except (TypeError, ValueError, RuntimeError, OverflowError):
+        raise ValueError(f"{name} must be a list of whole numbers, got {numbers!r:.80}") from None
+
+
+def _numbers(name: str, listed: Any) -> list[int]:
+    """Return a list as it is if all of it are whole numbers: true is none."""
+    if not isinstance(listed, list | tuple) or set(map(type, listed)) - {int}:
+        raise ValueError(f"{name} of a pool state must be a list of whole numbers")
+    return list(listed)
 
 
 def _whole(numbers: Tensor) -> bool:

@@ -1,7 +1,5 @@
 """LabelledPool: which rows are labelled, and positions against indices."""
 
-import json
-
 import pytest
 import torch
 
@@ -28,23 +26,6 @@ BAD_LABELS = {
     "float": [0.0, 1.0],
     "bool": [True, False],
     "two-dimensional": [[0], [1]],
-}
-BAD_STATES = {
-    "another size": {"size": 11},
-    "indices out of range": {"indices": [2, 5, 99]},
-    "an index twice": {"indices": [2, 5, 5]},
-    "an index that is held out": {"indices": [2, 5, 9]},
-    "held out twice": {"held_out": [8, 8]},
-    "one label too few": {"labels": [1, 0]},
-    "one source too many": {"sources": ["a"] * 4},
-    "one round too few": {"rounds": [0, 0]},
-    "a negative label": {"labels": [1, 0, -1]},
-    "rounds out of order": {"rounds": [0, 1, 0]},
-    "rounds that end before they begin": {"rounds": [1, 0, 0]},
-    "a round that never was": {"rounds": [0, 0, 2]},
-    "a negative round": {"rounds": [-1, 0, 0]},
-    "fewer purchases than rounds": {"purchases": 1},
-    "a key too many": {"more": 1},
 }
 
 
@@ -182,56 +163,49 @@ def test_what_deal_returns_can_be_changed_without_harm(pool):
     assert torch.equal(pool.dealt, kept)
 
 
-def test_the_state_is_a_copy(pool):
-    state = pool.state_dict()
-    before = json.dumps(state)
-    pool.label([0], [1], "x")
-    assert json.dumps(state) == before
-    for column in ("held_out", "indices", "labels", "rounds", "sources"):
-        state[column].clear()
-    assert pool.labelled.tolist() == [5, 2, 7, 0]
-    assert len(pool.held_out) == 2
+def test_a_correction_changes_the_label_and_its_source_alone(pool):
+    pool.relabel([7, 5], [4, 9], "expert")
+    assert pool.labelled.tolist() == [5, 2, 7]
+    assert pool.labels.tolist() == [9, 0, 4]
+    assert pool.rounds.tolist() == [0, 0, 1]
+    assert pool.sources == ("expert", "dataset", "expert")
+    assert (pool.round, pool.n_labelled, pool.n_unlabelled) == (1, 3, 5)
 
 
-def test_the_state_survives_json(pool):
-    other = LabelledPool(10)
-    other.load_state_dict(json.loads(json.dumps(pool.state_dict())))
-    assert other.state_dict() == pool.state_dict()
-    assert torch.equal(other.unlabelled, pool.unlabelled)
-    assert torch.equal(deal(other), deal(pool))
-    assert (other.round, other.sources) == (pool.round, pool.sources)
+def test_the_history_keeps_every_label_in_order(pool):
+    pool.relabel([5], [9], "expert")
+    pool.relabel([5], [1], "expert")
+    assert pool.history == (
+        ("label", (5, 2), (1, 0), "dataset"),
+        ("label", (7,), (3,), "person"),
+        ("relabel", (5,), (9,), "expert"),
+        ("relabel", (5,), (1,), "expert"),
+    )
 
 
-def test_the_loaded_state_is_not_shared(pool):
-    state = pool.state_dict()
-    other = LabelledPool(10)
-    other.load_state_dict(state)
-    other.label([0], [1], "x")
-    assert state == pool.state_dict()
-
-
-def test_a_deal_before_loading_is_forgotten(pool):
-    state = pool.state_dict()
-    deal(pool)
-    pool.load_state_dict(state)
-    with pytest.raises(ValueError, match="deal"):
-        pool.to_index(torch.tensor([0]))
-
-
-@pytest.mark.parametrize("change", BAD_STATES.values(), ids=BAD_STATES)
-def test_a_contradictory_state_is_refused_and_changes_nothing(pool, change):
-    dealt, before = deal(pool), pool.state_dict()
-    with pytest.raises(ValueError, match=r"state|index|held|label"):
-        pool.load_state_dict({**before, **change})
-    assert pool.state_dict() == before
+def test_a_correction_leaves_the_deal_as_it_is(pool):
+    dealt = deal(pool)
+    pool.relabel([5], [9], "expert")
     assert torch.equal(pool.dealt, dealt)
 
 
+BAD_CORRECTIONS = {
+    "of the pool": ([5, 0], [1, 1], "index 0 is not labelled"),
+    "of the held out": ([9], [1], "index 9 is not labelled"),
+    "past the end": ([10], [1], "between 0 and 9"),
+    "given twice": ([5, 5], [1, 1], "twice"),
+    "without a label": ([5, 2], [1], "one label"),
+    "with a negative label": ([5, 2], [1, -1], "from 0 up"),
+    "with a fraction": ([5], [0.5], "from 0 up"),
+}
+
+
 @pytest.mark.parametrize(
-    "key", ["size", "held_out", "purchases", "indices", "labels", "rounds", "sources"]
+    ("indices", "labels", "said"), BAD_CORRECTIONS.values(), ids=BAD_CORRECTIONS
 )
-def test_a_state_without_one_of_its_keys_is_refused(pool, key):
-    state = pool.state_dict()
-    del state[key]
-    with pytest.raises(ValueError, match="keys"):
-        pool.load_state_dict(state)
+def test_a_bad_correction_raises_and_changes_nothing(pool, indices, labels, said):
+    before, known = pool.state_dict(), pool.labels
+    with pytest.raises(ValueError, match=said):
+        pool.relabel(indices, labels, "x")
+    assert pool.state_dict() == before
+    assert torch.equal(pool.labels, known)

@@ -1,28 +1,103 @@
-"""LabelledPool against a dictionary, over random histories."""
+"""LabelledPool and its file against a dictionary, over random histories with crashes."""
 
-import json
+import io
+import os
+import tempfile
+from functools import wraps
+from pathlib import Path
 
 import pytest
 import torch
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 
 from dal.pool import LabelledPool
+from dal.pool_file import PoolFile
 
 SIZE = 12
+STEPS = 50
+EXAMPLES = 260  # some end before all of their steps
+labels_of = st.integers(0, 9)
+
+
+class CrashedError(BaseException):
+    """Stands for a kill: no handler runs to its end."""
+
+
+class Half(io.FileIO):
+    """A file that takes half of what is written, and then the process dies."""
+
+    def write(self, content):
+        super().write(content[: len(content) // 2])
+        raise CrashedError
+
+
+def die(*args, **options):
+    raise CrashedError
+
+
+def second(operation):
+    """Let the first call pass: the file is synced, its folder is not."""
+    calls = []
+
+    def call(*args):
+        calls.append(args)
+        return operation(*args) if len(calls) == 1 else die()
+
+    return call
+
+
+# Where the save dies, what dies there, and whether the file holds the new state then.
+MOMENTS = {
+    "before": (Path, "open", die, False),
+    "half way": (Path, "open", Half, False),
+    "before the sync": (os, "fsync", die, False),
+    "before the rename": (Path, "replace", die, False),
+    "after the rename": (os, "fsync", second(os.fsync), True),
+}
+
+
+def step(**given):
+    """Make a rule whose runs are counted."""
+
+    def count(do):
+        @wraps(do)
+        def counted(self, **options):
+            do(self, **options)
+            PoolMachine.steps += 1
+
+        return rule(**given)(counted)
+
+    return count
 
 
 class PoolMachine(RuleBasedStateMachine):
-    """Buys, refuses, deals, saves and loads; `bought` is what must be known afterwards."""
+    """Buys, corrects, refuses, deals, saves, crashes and loads.
+
+    `bought` is what must be known: by index, its label, purchase and source; `saved` is what the
+    file must hold.
+    """
+
+    steps = 0
 
     def __init__(self):
         super().__init__()
+        self.folder = tempfile.TemporaryDirectory()
+        self.file = PoolFile(Path(self.folder.name) / "pool.json")
         self.pool = LabelledPool(SIZE)
-        self.held = []
-        self.bought = {}
-        self.purchases = 0
-        self.dealt = None
+        self.held, self.bought, self.history, self.dealt = [], {}, [], None
+        self.saved = None
+
+    def teardown(self):
+        self.folder.cleanup()
 
     @initialize(held=st.lists(st.integers(0, SIZE - 1), unique=True, max_size=3))
     def hold_out(self, held):
@@ -31,60 +106,136 @@ class PoolMachine(RuleBasedStateMachine):
     def free(self):
         return [i for i in range(SIZE) if i not in self.bought and i not in self.held]
 
-    @rule(data=st.data())
-    def buy(self, data):
-        free = self.free()
-        chosen = data.draw(st.lists(st.sampled_from(free), unique=True)) if free else []
-        labels = data.draw(st.lists(st.integers(0, 9), min_size=len(chosen), max_size=len(chosen)))
-        self.pool.label(chosen, labels, f"purchase {self.purchases}")
+    def purchases(self):
+        return sum(kind == "label" for kind, *_ in self.history)
+
+    @step(data=st.data(), n=st.integers(0, 3))
+    def buy(self, data, n):
+        free = self.free()[:6]
+        chosen = data.draw(st.permutations(free))[:n]
+        labels = [data.draw(labels_of) for _ in chosen]
+        source = f"source {len(self.history)}"
+        self.pool.label(chosen, labels, source)
         for index, label in zip(chosen, labels, strict=True):
-            self.bought[index] = (label, self.purchases)
-        self.purchases += 1
+            self.bought[index] = (label, self.purchases(), source)
+        self.history.append(("label", tuple(chosen), tuple(labels), source))
         self.dealt = None
 
-    @rule(data=st.data())
+    @precondition(lambda self: self.bought)
+    @step(data=st.data(), label=labels_of)
+    def correct(self, data, label):
+        index = data.draw(st.sampled_from(list(self.bought)))
+        source = f"source {len(self.history)}"
+        self.pool.relabel([index], [label], source)
+        self.bought[index] = (label, self.bought[index][1], source)
+        self.history.append(("relabel", (index,), (label,), source))
+
+    @step(data=st.data())
     def buy_with_one_bad_index(self, data):
-        free = self.free()
-        good = data.draw(st.lists(st.sampled_from(free), unique=True)) if free else []
+        good = self.free()[:2]
         wrong = [-1, SIZE, *self.held, *self.bought, *good]
         chosen = [*good, data.draw(st.sampled_from(wrong))]
         with pytest.raises(ValueError, match="index"):
             self.pool.label(chosen, [0] * len(chosen), "bad")
 
-    @precondition(lambda self: self.free())
-    @rule(labels=st.sampled_from([[], [-1], [0, 0], [0.5]]))
-    def buy_with_bad_labels(self, labels):
-        with pytest.raises(ValueError, match="label"):
-            self.pool.label(self.free()[:1], labels, "bad")
+    @step(data=st.data())
+    def correct_with_one_bad_index(self, data):
+        good = list(self.bought)[:2]
+        chosen = [*good, data.draw(st.sampled_from([-1, SIZE, *self.held, *self.free(), *good]))]
+        with pytest.raises(ValueError, match="index"):
+            self.pool.relabel(chosen, [0] * len(chosen), "bad")
 
-    @rule(seed=st.integers(0, 3), n=st.none() | st.integers(0, SIZE))
+    @precondition(lambda self: self.free() or self.bought)
+    @step(labels=st.sampled_from([[], [-1], [0, 0], [0.5]]))
+    def give_bad_labels(self, labels):
+        add, rows = (self.pool.label, self.free()) if self.free() else (self.pool.relabel, [])
+        with pytest.raises(ValueError, match="label"):
+            add((rows or list(self.bought))[:1], labels, "bad")
+
+    @step(seed=st.integers(0, 3), n=st.none() | st.integers(0, SIZE))
     def deal(self, seed, n):
         self.dealt = self.pool.deal(torch.Generator().manual_seed(seed), n).tolist()
         assert len(set(self.dealt)) == len(self.dealt)
         assert set(self.dealt) <= set(self.free())
 
-    @rule()
-    def save_and_load(self):
-        state = json.loads(json.dumps(self.pool.state_dict()))
-        self.pool = LabelledPool(SIZE)
-        self.pool.load_state_dict(state)
-        self.dealt = None
+    def known(self):
+        return dict(self.bought), list(self.history)
 
-    @rule()
-    def refuse_a_state_of_another_size(self):
-        state = LabelledPool(SIZE + 1).state_dict()
-        with pytest.raises(ValueError, match="rows"):
+    @step()
+    def save(self):
+        self.file.save(self.pool.state_dict())
+        self.saved = self.known()
+
+    @step(moment=st.sampled_from(list(MOMENTS)))
+    def crash_while_saving(self, moment):
+        owner, name, dying, new = MOMENTS[moment]
+        dying = second(os.fsync) if new else dying
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(owner, name, dying)
+            patch.setattr(Path, "unlink", die)  # the dead tidy nothing
+            with pytest.raises(CrashedError):
+                self.file.save(self.pool.state_dict())
+        self.saved = self.known() if new else self.saved
+        self.start_again()
+
+    @step()
+    def crash(self):
+        self.start_again()
+
+    def start_again(self):
+        """Be a new process: all that is known is what the file holds."""
+        self.file = PoolFile(self.file.path)
+        self.pool = LabelledPool(SIZE, self.held)
+        bought, history = self.saved or ({}, [])
+        self.bought, self.history, self.dealt = dict(bought), list(history), None
+        if self.saved:
+            self.pool.load_state_dict(self.file.read())
+
+    @precondition(lambda self: self.saved)
+    @step(data=st.data())
+    def find_the_tail_of_the_file_damaged(self, data):
+        content = self.file.path.read_bytes()
+        cut = data.draw(st.integers(0, len(content) - 3))
+        damaged = data.draw(st.sampled_from([content[:cut], content + b"\0\xff", content * 2]))
+        self.file.path.write_bytes(damaged)
+        with pytest.raises(ValueError, match=r"line|nothing|Expecting|JSON|data|decode|Extra"):
+            self.pool.load_state_dict(self.file.read())
+        self.file.path.write_bytes(content)
+
+    @step(bad=st.sampled_from([("label", [0, 0], [1, 1], "x"), ("relabel", [0], [1], "x"), 7]))
+    def refuse_a_bad_state(self, bad):
+        state = {"size": SIZE, "held_out": [], "history": [bad]}
+        with pytest.raises(ValueError, match=r"index|history"):
             self.pool.load_state_dict(state)
+
+    @invariant()
+    def labelled_and_held_out_and_pool_part_the_data(self):
+        parts = torch.cat([self.pool.labelled, self.pool.held_out, self.pool.unlabelled])
+        assert parts.sort().values.tolist() == list(range(SIZE))
 
     @invariant()
     def knows_what_was_bought(self):
         assert self.pool.labelled.tolist() == list(self.bought)
-        assert self.pool.labels.tolist() == [label for label, _ in self.bought.values()]
-        assert self.pool.rounds.tolist() == [number for _, number in self.bought.values()]
-        assert self.pool.sources == tuple(f"purchase {r}" for _, r in self.bought.values())
+        columns = (self.pool.labels.tolist(), self.pool.rounds.tolist(), self.pool.sources)
+        assert list(zip(*columns, strict=True)) == list(self.bought.values())
         assert self.pool.unlabelled.tolist() == self.free()
         assert self.pool.held_out.tolist() == self.held
-        assert self.pool.round == max(self.purchases - 1, 0)
+        assert self.pool.round == max(self.purchases() - 1, 0)
+
+    @invariant()
+    def the_history_is_whole(self):
+        assert list(self.pool.history) == self.history
+
+    @invariant()
+    def the_file_holds_what_was_saved(self):
+        if self.saved:
+            loaded = LabelledPool(SIZE)
+            loaded.load_state_dict(self.file.read())
+            assert list(loaded.history) == self.saved[1]
+            assert loaded.held_out.tolist() == self.held
+            assert self.history[: len(self.saved[1])] == self.saved[1]
+        else:
+            assert not self.file.path.exists()
 
     @invariant()
     def positions_follow_the_last_deal(self):
@@ -95,12 +246,18 @@ class PoolMachine(RuleBasedStateMachine):
             assert self.pool.to_index(torch.arange(len(self.dealt))).tolist() == self.dealt
 
 
-TestPoolMachine = PoolMachine.TestCase
-TestPoolMachine.settings = settings(
-    max_examples=30,
-    stateful_step_count=20,
-    deadline=None,
-    database=None,
-    derandomize=True,
-    suppress_health_check=list(HealthCheck),
-)
+def test_ten_thousand_steps_of_buying_and_crashing_lose_nothing(monkeypatch):
+    monkeypatch.setattr(os, "fsync", lambda handle: None)  # what dies is a process, not the disk
+    PoolMachine.steps = 0
+    run_state_machine_as_test(
+        PoolMachine,
+        settings=settings(
+            max_examples=EXAMPLES,
+            stateful_step_count=STEPS,
+            deadline=None,
+            database=None,
+            derandomize=True,
+            suppress_health_check=list(HealthCheck),
+        ),
+    )
+    assert PoolMachine.steps >= 10_000
