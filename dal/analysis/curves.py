@@ -7,6 +7,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from dal.files import replacing
+
 Record = Mapping[str, Any]
 
 
@@ -97,6 +99,6 @@ def plot_curves(
     axes.set_title(title)
     axes.grid(alpha=0.3)
     axes.legend(loc="lower right")
-    partial = Path(file).with_suffix(".partial.png")
-    figure.savefig(partial, dpi=120)
-    partial.replace(file)
+    file = Path(file)
+    with replacing(file) as stream:
+        figure.savefig(stream, format=file.suffix.removeprefix(".") or "png", dpi=120)

@@ -4,7 +4,7 @@ import csv
 import io
 
 from dal.callbacks.round_log import Record, RoundLog, Run
-from dal.run_directory import write_atomically
+from dal.files import write_atomically
 
 
 class CsvLog(RoundLog):

@@ -15,19 +15,13 @@ from rich.console import Console
 from torch import Tensor, nn
 
 from dal.data.data import Rows
+from dal.data.fingerprint import hash_inputs
 from dal.functional.checks import check_features
-
-ROWS = 1024
 
 
 def fingerprint(rows: Rows) -> str:
     """Hash of the inputs of a data set, read once in their order; labels have no part in it."""
-    digest = hashlib.sha256()
-    for start in range(0, len(rows), ROWS):
-        batch = rows[torch.arange(start, min(start + ROWS, len(rows)))].contiguous()
-        digest.update(f"{batch.dtype}{list(batch.shape)}".encode())
-        digest.update(batch.view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
+    return hash_inputs(rows, torch.arange(len(rows)))
 
 
 def weights_fingerprint(network: nn.Module) -> str:

@@ -1,9 +1,11 @@
 """A run that was stopped anywhere ends like one that was not."""
 
 import json
+import os
 import shutil
 import signal
 from itertools import product
+from pathlib import Path
 
 import pytest
 from trainer_log import TrainerLog
@@ -11,7 +13,7 @@ from trainer_log import TrainerLog
 from dal.models.weights import cold, shrink_perturb, warm
 from dal.run_directory import RunDirectory
 
-STEPS = ["save_weights", "append", "save_pool", "forget_weights"]
+OPERATIONS = [(os, "fsync"), (Path, "replace"), (Path, "unlink")]
 
 
 def lines_of(folder):
@@ -37,21 +39,34 @@ def test_a_run_continues_after_its_last_round(kit, kept_run, expected, tmp_path,
         assert kept_run(tmp_path / str(last), weights) == expected(weights)
 
 
-@pytest.mark.parametrize("moment", list(product(STEPS, [(cold, 0), (warm, 1), (cold, 3)])))
-def test_a_kill_before_any_write_of_a_round_loses_nothing(
+@pytest.mark.parametrize(
+    "moment",
+    [(cold, 0, 0), *product([warm], [1], range(9)), (cold, 3, 8)],
+)
+def test_a_kill_before_any_step_of_the_writing_of_a_round_loses_nothing(
     kit, kept_run, expected, tmp_path, moment
 ):
-    step, (weights, round_) = moment
-    calls, write = [], getattr(RunDirectory, step)
+    weights, round_, operation = moment
+    calls = []
+    commit = RunDirectory.commit
 
-    def killed(self, *args):
-        calls.append(step)
-        if len(calls) == round_ + 1:
-            raise kit.KilledError
-        write(self, *args)
+    def watched(self, record, *args):
+        with pytest.MonkeyPatch.context() as patch:
+            for owner, name in OPERATIONS if record["round"] == round_ else []:
+                patch.setattr(owner, name, dying(getattr(owner, name)))
+            commit(self, record, *args)
+
+    def dying(do):
+        def killed(*args, **options):
+            calls.append(do.__name__)
+            if len(calls) == operation + 1:
+                raise kit.KilledError
+            return do(*args, **options)
+
+        return killed
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(RunDirectory, step, killed)
+        patch.setattr(RunDirectory, "commit", watched)
         with pytest.raises(kit.KilledError):
             kept_run(tmp_path, weights)
     assert kept_run(tmp_path, weights) == expected(weights)
@@ -99,6 +114,7 @@ def test_a_torn_last_line_is_a_round_that_did_not_happen(kit, kept_run, expected
 
 
 def test_a_torn_only_line_starts_again(kept_run, expected, after):
+    (after(0) / "state" / "pool.json").unlink()
     (after(0) / "rounds.jsonl").write_bytes(b'{"round": 0, "n_lab')
     assert kept_run(after(0)) == expected()
 
@@ -119,3 +135,16 @@ def test_only_the_last_weights_are_kept(after):
     for number in range(4):
         files = [file.name for file in (after(number) / "state").glob("*.pt")]
         assert files == [f"weights-{number:04d}.pt"]
+
+
+def lowest(*, probs):
+    """Score half of the pool minus infinity."""
+    return probs[:, 0].where(probs[:, 0] > probs[:, 0].median(), -float("inf"))
+
+
+def test_a_score_of_minus_infinity_is_kept_as_null(kit, module, run, tmp_path):
+    records = run(module(), strategy=lowest, query_size=150, rounds=1, directory=tmp_path)
+    assert None in records[0]["scores"]
+    assert kit.timeless(lines_of(tmp_path)) == kit.timeless(records)
+    again = run(module(), strategy=lowest, query_size=150, rounds=1, directory=tmp_path)
+    assert kit.timeless(again) == kit.timeless(records)

@@ -1,0 +1,120 @@
+"""Reading `rounds.jsonl`: what a run finished, checked before anything is built on it."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from dal.callbacks.round_log import Record
+from dal.files import parse_json, reason
+
+COUNTS = ("round", "n_labelled", "labels_used", "n_pool")
+SCORES = {int, float, type(None)}  # null stands for minus infinity, which JSON lacks
+LISTS = ("acquired", "acquired_labels", "scores")
+
+
+def read_lines(file: Path) -> list[bytes]:
+    """Read the lines of a file that need not be there; the last is what follows the last newline.
+
+    Raises:
+        ValueError: if it cannot be read, naming it.
+    """
+    try:
+        return file.read_bytes().split(b"\n")
+    except FileNotFoundError:
+        return [b""]
+    except OSError as error:
+        raise ValueError(f"{file} cannot be read: {reason(error)}; restore it") from error
+
+
+def read_records(
+    file: Path, lines: list[bytes], *, rows: int, held_out: int, classes: int
+) -> list[Record]:
+    """Turn the lines of the finished rounds into records.
+
+    Args:
+        file: where they are from.
+        lines: one of JSON per round.
+        rows: of the train set.
+        held_out: rows of it that can never be bought.
+        classes: labels lie below.
+
+    Raises:
+        ValueError: if a line is damaged or contradicts those before, naming it.
+    """
+    records: list[Record] = []
+    bought: set[int] = set()
+    for number, line in enumerate(lines):
+        try:
+            record = _checked(parse_json(line), classes)
+            _follows(record, records)
+            if record["n_pool"] != rows - held_out - record["n_labelled"]:
+                raise ValueError(f"it counts {record['n_pool']} rows in the pool")
+            if record["labels_used"] != record["n_labelled"] + held_out:
+                raise ValueError(f"it counts {record['labels_used']} labels used")
+            _add(bought, record["acquired"], rows)
+        except ValueError as error:
+            raise ValueError(
+                f"{file} is damaged in line {number + 1} ({reason(error)}); restore it, or "
+                f"delete {file.parent} to start again"
+            ) from error
+        records.append(record)
+    return records
+
+
+def _checked(record: Any, classes: int) -> Record:
+    """Return a record that has what a run needs, of the right types."""
+    if not isinstance(record, dict):
+        raise ValueError(f"a round must be an object, got {type(record).__name__}")
+    missing = [name for name in (*COUNTS, *LISTS) if name not in record]
+    if missing:
+        raise ValueError(f"{', '.join(missing)} missing")
+    for name in COUNTS:
+        if type(record[name]) is not int or record[name] < 0:
+            raise ValueError(f"{name} must be a whole number from 0 up")
+    _check_lists(record["acquired"], record["acquired_labels"], record["scores"], classes)
+    other = [name for name in record.keys() - {*COUNTS, *LISTS} if not _plain(record[name])]
+    if other:
+        raise ValueError(f"{', '.join(sorted(other))} must be a number, or null")
+    return record
+
+
+def _check_lists(acquired: Any, labels: Any, scores: Any, classes: int) -> None:
+    for name, listed in (("acquired", acquired), ("acquired_labels", labels)):
+        if not isinstance(listed, list) or _kinds(listed) - {int}:
+            raise ValueError(f"{name} must be a list of whole numbers")
+    if scores is not None and (not isinstance(scores, list) or _kinds(scores) - SCORES):
+        raise ValueError("scores must be a list of numbers and nulls, or null")
+    if len(labels) != len(acquired) or len(acquired if scores is None else scores) != len(acquired):
+        raise ValueError("acquired, acquired_labels and scores must be of one length")
+    if any(not 0 <= label < classes for label in labels):
+        raise ValueError(f"labels must lie between 0 and {classes - 1}")
+
+
+def _follows(record: Record, earlier: list[Record]) -> None:
+    """Refuse a record that cannot come after those before it."""
+    if record["round"] != len(earlier):
+        raise ValueError(f"round {record['round']} where {len(earlier)} was expected")
+    if not earlier:
+        return
+    last = earlier[-1]
+    if not last["acquired"]:
+        raise ValueError("the round before was the last, it bought nothing")
+    if record["n_labelled"] != last["n_labelled"] + len(last["acquired"]):
+        raise ValueError(f"it counts {record['n_labelled']} labelled rows")
+
+
+def _add(bought: set[int], acquired: list[int], rows: int) -> None:
+    for index in acquired:
+        if not 0 <= index < rows:
+            raise ValueError(f"acquired must lie between 0 and {rows - 1}, got {index}")
+        if index in bought:
+            raise ValueError(f"row {index} is bought twice")
+        bought.add(index)
+
+
+def _kinds(listed: Iterable[Any]) -> set[type]:
+    return set(map(type, listed))
+
+
+def _plain(value: Any) -> bool:
+    return value is None or type(value) in (int, float)
