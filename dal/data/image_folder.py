@@ -10,20 +10,24 @@ from torch import Tensor
 
 from dal.data.data import Data, Normalise, Rows, TensorRows, channel_statistics, stratified_split
 from dal.data.torchvision_sets import crop_and_flip
+from dal.files import reason
+from dal.settings import Count, Inside, NotNegative, Number, checked
 
 SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
+FORMATS = ("JPEG", "PNG", "BMP", "GIF", "PPM", "TIFF", "WEBP")  # none that runs a program
 SAMPLE = 10_000  # images that the channel statistics are taken from
 BLOCK = 512  # images decoded at a time
 
 
+@checked
 def image_folder(
     root: str | Path,
     *,
-    size: int = 32,
-    test_share: float = 0.2,
-    split_seed: int = 0,
+    size: Count = 32,
+    test_share: Inside = 0.2,
+    split_seed: Number = 0,
     augment: bool = False,
-    memory_gb: float = 4.0,
+    memory_gb: NotNegative = 4.0,
 ) -> Data:
     """Read `root/train/<class>/*` and `root/test/<class>/*`, or split `root/<class>/*`.
 
@@ -55,8 +59,6 @@ def image_folder(
         test_targets = lookup[test_targets]
     else:
         classes, files, targets = _scan(root)
-        if not 0 < test_share < 1:
-            raise ValueError(f"test_share must lie between 0 and 1, got {test_share}")
         generator = torch.Generator().manual_seed(split_seed)
         keep, held = stratified_split(targets, round(test_share * len(files)), generator)
         train_files, test_files = ([files[i] for i in part] for part in (keep, held))
@@ -117,21 +119,24 @@ class FileRows:
 
 
 def decode(file: Path, size: int) -> Tensor:
-    """Read one image as uint8 RGB [3, size, size].
+    """Read one image as uint8 RGB [3, size, size], whatever its suffix says it is.
 
     Raises:
-        ValueError: if the file is not a readable image, naming it.
+        ValueError: if the file is not a readable image of the kinds that are read, or more pixels
+            than any photograph has, naming it.
     """
     import numpy as np
     from PIL import Image, ImageOps
 
     try:
-        with Image.open(file) as image:
+        with Image.open(file, formats=FORMATS) as image:
             grey = image.mode.startswith("I")  # 16 bits, which convert() would clip to white
             whole = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)) if grey else image
             square = ImageOps.fit(whole.convert("RGB"), (size, size), Image.Resampling.BILINEAR)
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise ValueError(f"cannot decode the image {file}: {error}; repair or remove it") from error
+    except Exception as error:  # every format has its own kinds of error for damaged files
+        raise ValueError(
+            f"cannot decode the image {file}: {reason(error)}; repair or remove it"
+        ) from error
     return torch.from_numpy(np.array(square)).permute(2, 0, 1)
 
 

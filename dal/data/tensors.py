@@ -6,12 +6,17 @@ import torch
 from torch import Tensor
 
 from dal.data.data import Data, Normalise, TensorRows, channel_statistics, stratified_split
+from dal.files import load_tensors, reason
+from dal.settings import Inside, Number, checked
+
+BLOCK = 2**14  # rows looked at together
 
 
+@checked
 def tensors(
     path: str | Path,
-    test_share: float = 0.2,
-    split_seed: int = 0,
+    test_share: Inside = 0.2,
+    split_seed: Number = 0,
     classes: list[str] | None = None,
 ) -> Data:
     """Read `inputs` [N, ...] and `targets` [N], and a test part and `target_inputs` if present.
@@ -35,12 +40,10 @@ def tensors(
     """
     arrays = _read(Path(path))
     inputs, targets = arrays["inputs"], arrays["targets"]
-    if "test_inputs" in arrays and "test_targets" in arrays:
+    if "test_inputs" in arrays:
         train = TensorRows(inputs, targets)
         test = TensorRows(arrays["test_inputs"], arrays["test_targets"])
     else:
-        if not 0 < test_share < 1:
-            raise ValueError(f"test_share must lie between 0 and 1, got {test_share}")
         whole = TensorRows(inputs, targets)
         generator = torch.Generator().manual_seed(split_seed)
         keep, held = stratified_split(whole.targets, round(test_share * len(whole)), generator)
@@ -69,13 +72,33 @@ def _read(path: Path) -> dict[str, Tensor]:
             with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
                 arrays = {name: torch.from_numpy(archive[name]) for name in archive.files}
         else:
-            loaded = torch.load(path, weights_only=True)
+            loaded = load_tensors(path)
             arrays = {name: torch.as_tensor(value) for name, value in dict(loaded).items()}
     except Exception as error:  # every reader has its own kinds of error for damaged files
-        raise ValueError(f"{path} cannot be read as plain arrays: {error}") from error
+        raise ValueError(
+            f"{path} cannot be read as plain arrays: {reason(error)}; save arrays of numbers with "
+            f"numpy.savez or torch.save"
+        ) from error
     missing = {"inputs", "targets"} - set(arrays)
     if missing:
         raise ValueError(
             f"{path} must hold inputs and targets, missing {sorted(missing)}, got {sorted(arrays)}"
         )
+    if ("test_inputs" in arrays) != ("test_targets" in arrays):
+        raise ValueError(
+            f"{path} must hold both test_inputs and test_targets, or neither, got {sorted(arrays)}"
+        )
+    for name in ("inputs", "test_inputs", "target_inputs"):
+        if name in arrays:
+            _check_finite(name, arrays[name])
     return arrays
+
+
+def _check_finite(name: str, inputs: Tensor) -> None:
+    if inputs.dim() < 2 or not inputs.is_floating_point():
+        return
+    for start in range(0, len(inputs), BLOCK):
+        wrong = (~inputs[start : start + BLOCK].isfinite()).flatten(1).any(1)
+        if wrong.any():
+            row = start + int(wrong.nonzero()[0])
+            raise ValueError(f"row {row} of the {name} holds NaN or infinity; leave it out")

@@ -1,11 +1,14 @@
 """Data sets that torchvision knows: MNIST and its kin, CIFAR, SVHN."""
 
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 
 from dal.data.data import Data, Normalise, TensorRows, Transform
+from dal.files import reason
+
+Name = Literal["MNIST", "FashionMNIST", "KMNIST", "CIFAR10", "CIFAR100", "SVHN"]
 
 
 class _Known(NamedTuple):
@@ -47,7 +50,7 @@ _KNOWN = {
 
 
 def torchvision_set(
-    name: str, data_dir: str | Path, *, download: bool = False, augment: bool = False
+    name: Name, data_dir: str | Path, *, download: bool = False, augment: bool = False
 ) -> Data:
     """Read a torchvision dataset from `data_dir` into memory as uint8.
 
@@ -58,7 +61,7 @@ def torchvision_set(
         augment: random crops, and flips where they keep the meaning, in training.
 
     Raises:
-        ValueError: if the name is unknown.
+        ValueError: if the name is unknown or a file is damaged.
         FileNotFoundError: if files are missing, naming the folder and the files wanted.
     """
     from torchvision import datasets
@@ -67,19 +70,15 @@ def torchvision_set(
         raise ValueError(f"name must be one of {', '.join(_KNOWN)}, got {name!r}")
     known = _KNOWN[name]
     parts: list[Any] = []
-    for train in (True, False):
-        part = {"split": "train" if train else "test"} if known.by_split else {"train": train}
-        try:
+    try:
+        for train in (True, False):
+            part = {"split": "train" if train else "test"} if known.by_split else {"train": train}
             parts.append(getattr(datasets, name)(str(data_dir), download=download, **part))
-        except (RuntimeError, OSError) as error:
-            tried = f"the download failed ({error})" if download else "download=false"
-            folder = Path(data_dir) / known.folder
-            raise FileNotFoundError(
-                f"{name} is not complete: wanted {known.files} in the folder "
-                f"{folder.resolve()}, {tried}; put the files there, set data_dir "
-                f"(or DAL_DATA_DIR) to their parent folder, or pass dataset.download=true"
-            ) from error
-    train_set, test_set = (_rows(part) for part in parts)
+        train_set, test_set = (_rows(part) for part in parts)
+    except ImportError:
+        raise
+    except Exception as error:  # damaged files have many kinds of error
+        raise _unreadable(name, Path(data_dir) / known.folder, error, download=download) from error
     classes = getattr(parts[0], "classes", None) or [str(digit) for digit in range(10)]
     return Data(
         train=train_set,
@@ -87,6 +86,23 @@ def torchvision_set(
         classes=tuple(classes),
         normalise=Normalise(255.0, known.mean, known.std),
         augment=crop_and_flip(train_set.inputs.shape[-1], flip=known.flips) if augment else None,
+    )
+
+
+def _unreadable(name: str, folder: Path, error: Exception, *, download: bool) -> Exception:
+    """Tell files that are missing, or not those that were published, from damaged ones."""
+    files = _KNOWN[name].files
+    absent = isinstance(error, OSError) or "not found" in str(error)
+    if download or absent:
+        tried = f"the download failed ({reason(error)})" if download else "download=false"
+        return FileNotFoundError(
+            f"{name} is not complete: wanted {files} in the folder "
+            f"{folder.resolve()}, {tried}; put the files there, set data_dir "
+            f"(or DAL_DATA_DIR) to their parent folder, or pass dataset.download=true"
+        )
+    return ValueError(
+        f"{name} is damaged: the files {files} in the folder {folder.resolve()} cannot be read "
+        f"({reason(error)}); put the published ones there"
     )
 
 
