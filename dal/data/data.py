@@ -36,7 +36,12 @@ class TensorRows:
     """
 
     def __init__(self, inputs: Tensor, targets: Tensor) -> None:
-        if len(inputs) != len(targets) or targets.dim() != 1:
+        if inputs.dim() < 2 or inputs.is_complex():
+            raise ValueError(
+                f"inputs must be real numbers [N, ...], rows of at least one dimension, got "
+                f"{inputs.dtype} of shape {list(inputs.shape)}"
+            )
+        if targets.dim() != 1 or len(inputs) != len(targets):
             raise ValueError(
                 f"each input needs one target: got {len(inputs)} inputs and targets of shape "
                 f"{list(targets.shape)}"
@@ -114,7 +119,8 @@ class Data:
             strategies that aim at predictions there; None if the dataset has none of its own.
 
     Raises:
-        ValueError: if there are fewer than two classes, no rows, or a target outside them.
+        ValueError: if there are fewer than two classes, no rows, a target outside them, or test
+            or target inputs of another shape.
     """
 
     train: Rows
@@ -129,11 +135,13 @@ class Data:
             raise ValueError(
                 f"a dataset needs train and test rows, got {len(self.train)} and {len(self.test)}"
             )
-        if self.target is not None and self.target.shape[1:] != self.train[[0]].shape[1:]:
-            raise ValueError(
-                f"target inputs must have the shape of the others, "
-                f"{list(self.train[[0]].shape[1:])}, got {list(self.target.shape[1:])}"
-            )
+        shape = self.train[[0]].shape[1:]
+        for name, inputs in (("test", self.test[[0]]), ("target", self.target)):
+            if inputs is not None and inputs.shape[1:] != shape:
+                raise ValueError(
+                    f"{name} inputs must have the shape of the others, {list(shape)}, got "
+                    f"{list(inputs.shape[1:])}"
+                )
         for name, rows in (("train", self.train), ("test", self.test)):
             bad = rows.targets[(rows.targets < 0) | (rows.targets >= len(self.classes))]
             if len(bad):
@@ -159,7 +167,8 @@ class Data:
 
 
 def _class_numbers(targets: Tensor) -> Tensor:
-    if targets.is_floating_point() or (len(targets) and int(targets.min()) < 0):
+    whole = not targets.is_floating_point() and targets.dtype != torch.bool
+    if not whole or (len(targets) and int(targets.min()) < 0):
         raise ValueError("targets must be class numbers from 0 up (whole, not negative)")
     return targets.long()
 

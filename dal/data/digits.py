@@ -3,9 +3,11 @@
 import torch
 
 from dal.data.data import Data, Normalise, TensorRows, stratified_split
+from dal.settings import Count, Number, checked
 
 
-def digits(test_size: int = 500, split_seed: int = 0) -> Data:
+@checked
+def digits(test_size: Count = 500, split_seed: Number = 0) -> Data:
     """Load the digits and hold out a stratified test set.
 
     Alpaydin and Kaynak, UCI Optical Recognition of Handwritten Digits, 1998. Pixels are 0 to 16

@@ -4,7 +4,6 @@ Repeated MNIST of Kirsch, van Amersfoort and Gal (BatchBALD), NeurIPS 2019.
 """
 
 import hashlib
-import math
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -12,7 +11,7 @@ import torch
 from torch import Tensor
 
 from dal.data.data import Data, Normalise, Rows, stratified_split
-from dal.functional.checks import check_count
+from dal.settings import Count, NotNegative, Number, checked
 
 
 class RepeatedRows:
@@ -51,12 +50,13 @@ class RepeatedRows:
         return noise.mul_(self.scale).add_(inputs)
 
 
+@checked
 def repeated(
     dataset: Data,
-    repeats: int = 3,
-    noise: float = 0.1,
-    distinct: int | None = None,
-    seed: int = 0,
+    repeats: Count = 3,
+    noise: NotNegative = 0.1,
+    distinct: Count | None = None,
+    seed: Number = 0,
 ) -> Data:
     """Give each train row several times, each time with other noise; the test set stays as it is.
 
@@ -75,12 +75,8 @@ def repeated(
             `noise` is negative or infinite, or the dataset is not normalised by `Normalise`.
     """
     rows = len(dataset.train)
-    check_count("repeats", repeats, 1)
-    check_count("distinct", rows if distinct is None else distinct, 1)
     if distinct is not None and distinct > rows:
         raise ValueError(f"distinct must be at most the {rows} train rows, got {distinct}")
-    if not 0 <= noise < math.inf:
-        raise ValueError(f"noise must be a finite number of at least 0, got {noise!r}")
     if not isinstance(dataset.normalise, Normalise):
         raise ValueError(
             f"noise is in units of the network's input, so the dataset must be normalised by "

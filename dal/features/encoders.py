@@ -2,6 +2,8 @@
 
 from torch import Tensor, nn
 
+from dal.settings import Count, checked
+
 
 class _Block(nn.Module):
     def __init__(self, inside: int, outside: int, stride: int) -> None:
@@ -20,7 +22,8 @@ class _Block(nn.Module):
         return out.relu()
 
 
-def small_resnet(input_shape: tuple[int, ...], width: int = 32) -> nn.Module:
+@checked
+def small_resnet(input_shape: tuple[int, ...], width: Count = 32) -> nn.Module:
     """Three residual blocks of width, 2 and 4 times it, then the mean over the image: 4 · width.
 
     He, Zhang, Ren and Sun, CVPR 2016, cut down.

@@ -12,10 +12,12 @@ from torch.nn import functional
 from dal.data.data import Data
 from dal.features.cache import cached, fingerprint, weights_fingerprint
 from dal.features.images import as_images
+from dal.settings import Count, checked
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
+@checked
 def frozen(
     data: Data,
     *,
@@ -23,8 +25,8 @@ def frozen(
     backbone: str = "resnet18",
     weights: str | None = "DEFAULT",
     path: str | Path | None = None,
-    size: int = 224,
-    batch_size: int = 128,
+    size: Count = 224,
+    batch_size: Count = 128,
 ) -> Tensor:
     """Compute features of all train rows once; later runs read them from the cache.
 

@@ -4,7 +4,7 @@ import inspect
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import lightning.pytorch as pl
 import torch
@@ -19,23 +19,28 @@ from dal.features.cache import cached, fingerprint
 from dal.features.encoders import small_resnet
 from dal.features.frozen import embed
 from dal.features.images import as_images, random_views
-from dal.functional.checks import check_count, check_not_negative, check_positive, check_share
+from dal.functional.checks import check_count, check_positive, check_share
+from dal.settings import Count, NotNegative, Number, Positive, checked
+
+Pair = Annotated[int, partial(check_count, least=2)]
+Area = Annotated[float, check_positive, check_share]
 
 
+@checked
 def self_supervised(
     data: Data,
     *,
     cache_dir: str | Path,
     encoder: Callable[..., nn.Module] = small_resnet,
-    epochs: int = 100,
-    batch_size: int = 256,
-    learning_rate: float = 1e-3,
-    temperature: float = 0.5,
-    crop: float = 0.4,
-    rotate: float = 10.0,
+    epochs: Count = 100,
+    batch_size: Pair = 256,
+    learning_rate: Positive = 1e-3,
+    temperature: Positive = 0.5,
+    crop: Area = 0.4,
+    rotate: NotNegative = 10.0,
     flip: bool = False,
-    colour: float = 0.4,
-    seed: int = 0,
+    colour: NotNegative = 0.4,
+    seed: Number = 0,
 ) -> Tensor:
     """Train SimCLR on the train inputs and embed them; later runs read them from the cache.
 
@@ -63,14 +68,6 @@ def self_supervised(
     Raises:
         ValueError: if the inputs are no images or a setting is out of range.
     """
-    check_count("features.epochs", epochs, 1)
-    check_count("features.batch_size", batch_size, 2)
-    for name, value in (("learning_rate", learning_rate), ("temperature", temperature)):
-        check_positive(f"features.{name}", value)
-    check_positive("features.crop", crop)
-    check_share("features.crop", crop)
-    check_not_negative("features.rotate", rotate)
-    check_not_negative("features.colour", colour)
     as_images(data, data.train[[0]])
     views = {"crop": crop, "rotate": rotate, "flip": flip, "colour": colour}
     source = {
@@ -203,7 +200,8 @@ class _Bar(pl.Callback):
 
 
 def _train(module: SimCLR, data: Data, epochs: int, batch_size: int, seed: int) -> None:
-    from dal.loop import PLAIN_TRAINER, fit, quiet_lightning
+    from dal.loop import PLAIN_TRAINER, quiet_lightning
+    from dal.round import fit
 
     rows = _Raw(data)
     order = RandomSampler(rows, generator=torch.Generator().manual_seed(seed))

@@ -1,6 +1,6 @@
 """A module that learns, beside a classifier, which of two items it will get wrong by more."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -46,8 +46,9 @@ class LossPrediction:
         def catch(layer: nn.Module, _args: Any, output: Tensor) -> None:
             self._outputs.append(_averaged(layer, output.detach()))
 
-        def finish(_module: nn.Module, _args: Any, output: Tensor) -> None:
-            self._logits = output.detach()
+        def finish(_module: nn.Module, _args: Any, output: Any) -> None:
+            if isinstance(output, Tensor) and output.dim() == 2:  # DDP passes losses through, too
+                self._logits = output.detach()
 
         hooks = [layer.register_forward_hook(catch) for layer in tapped_layers(model)]
         hooks += [model.register_forward_pre_hook(clear), model.register_forward_hook(finish)]
@@ -72,11 +73,10 @@ class LossPrediction:
             sign = (losses[:count] - losses[count : 2 * count]).sign()
             gap = predicted[:count] - predicted[count : 2 * count]
             ranking = functional.relu(self.margin - sign * gap).mean()
-            if self.optimizer is None:
-                self.optimizer = torch.optim.Adam(self._heads().parameters(), self.learning_rate)
-            self.optimizer.zero_grad()
+            optimizer = self._optimizer()
+            optimizer.zero_grad()
             ranking.backward()
-            self.optimizer.step()
+            optimizer.step()
 
     def predict(self, model: nn.Module, inputs: Tensor) -> Tensor:
         """Predicted losses [B] float32; 0 for all before anything was learnt."""
@@ -87,6 +87,26 @@ class LossPrediction:
             predicted: Tensor = self.module(self._outputs)
         return predicted
 
+    def state_dict(self) -> dict[str, Any]:
+        """Return what was learnt, empty before anything was."""
+        if self.module is None:
+            return {}
+        widths = [layer.in_features for layer in self.module.maps]
+        states = {"module": self.module.state_dict(), "optimizer": self._optimizer().state_dict()}
+        return {"widths": widths, **states}
+
+    def load_state_dict(self, state: Mapping[str, Any], device: torch.device) -> None:
+        """Go on from `state_dict()`.
+
+        Args:
+            state: as returned there.
+            device: where the network is.
+        """
+        if state:
+            self.module = _Heads(state["widths"]).to(device)
+            self.module.load_state_dict(state["module"])
+            self._optimizer().load_state_dict(state["optimizer"])
+
     def _heads(self) -> "_Heads":
         if self.module is None:
             with torch.random.fork_rng(devices=[]):
@@ -94,6 +114,11 @@ class LossPrediction:
                 module = _Heads([output.shape[1] for output in self._outputs])
             self.module = module.to(self._outputs[0].device)
         return self.module
+
+    def _optimizer(self) -> torch.optim.Optimizer:
+        if self.optimizer is None:
+            self.optimizer = torch.optim.Adam(self._heads().parameters(), self.learning_rate)
+        return self.optimizer
 
 
 class _Heads(nn.Module):

@@ -4,6 +4,8 @@ from math import prod
 
 from torch import Tensor, nn
 
+from dal.settings import Count, Share, checked
+
 
 class Split(nn.Module):
     """A network that is `head(features(x))`; the head is the last layer alone.
@@ -34,8 +36,9 @@ def linear(input_shape: tuple[int, ...], num_classes: int) -> Split:
     return Split(nn.Flatten(), nn.Linear(prod(input_shape), num_classes))
 
 
+@checked
 def mlp(
-    input_shape: tuple[int, ...], num_classes: int, width: int = 256, dropout: float = 0.5
+    input_shape: tuple[int, ...], num_classes: int, width: Count = 256, dropout: Share = 0.5
 ) -> Split:
     """Two hidden layers, each followed by dropout."""
     trunk = nn.Sequential(
@@ -50,8 +53,9 @@ def mlp(
     return Split(trunk, nn.Linear(width, num_classes))
 
 
+@checked
 def cnn(
-    input_shape: tuple[int, ...], num_classes: int, channels: int = 32, width: int = 128
+    input_shape: tuple[int, ...], num_classes: int, channels: Count = 32, width: Count = 128
 ) -> Split:
     """Two 3 x 3 convolutions, pooling, and a hidden layer, with dropout 0.25 and 0.5.
 

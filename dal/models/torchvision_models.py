@@ -5,9 +5,11 @@ from typing import Any
 from torch import Tensor, nn
 
 from dal.models.networks import Split
+from dal.settings import Share, checked
 
 
-def resnet18(input_shape: tuple[int, ...], num_classes: int, dropout: float = 0.5) -> Split:
+@checked
+def resnet18(input_shape: tuple[int, ...], num_classes: int, dropout: Share = 0.5) -> Split:
     """ResNet-18 with a 3 x 3 stem and no stem pooling, for images of about 32 x 32 pixels.
 
     He, Zhang, Ren and Sun, CVPR 2016. Dropout stands before the last layer.
@@ -23,12 +25,13 @@ def resnet18(input_shape: tuple[int, ...], num_classes: int, dropout: float = 0.
     return Split(body, nn.Linear(width, num_classes))
 
 
+@checked
 def torchvision_model(
     input_shape: tuple[int, ...],
     num_classes: int,
     name: str,
     weights: str | None = None,
-    dropout: float | None = None,
+    dropout: Share | None = None,
     **options: Any,
 ) -> Split:
     """Build a torchvision classifier by name; its last linear layer becomes the head.

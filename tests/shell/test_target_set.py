@@ -306,6 +306,7 @@ def test_the_targets_are_read_only_for_a_strategy_that_names_them(kit):
         return probs[:, 0]
 
     model = dropout_net_of(1, 2)
+    data.data.test.read.clear()  # of its shape
     ask(score, 2, data, model)
     assert data.data.test.read == []
     ask(epig, 2, data, model, MCDropout(3))

@@ -38,12 +38,15 @@ CASES = {
     "no path": (["dataset=tensors"], "dataset.path has no value"),
     "missing file": (["dataset=tensors", "dataset.path=absent.npz"], "no file"),
     "missing folder": (["dataset=image_folder", "data_dir=absent"], "no folder"),
-    "empty test set": (["dataset.test_size=0"], "needs train and test rows, got 1797 and 0"),
-    "two devices": (["trainer.devices=2", "trainer.accelerator=cpu"], "use trainer.devices=1"),
+    "empty test set": (["dataset.test_size=0"], "dataset.test_size must be a whole number of at"),
+    "spawned processes": (
+        ["trainer=cpu", "+trainer.strategy=ddp_spawn", "trainer.devices=2"],
+        "trainer.strategy must be ddp",
+    ),
     "diverged": (["strategy=margin", "optimizer.lr=1e30", "steps=20"], "diverged"),
     "shrink out of range": (
         ["weights=shrink_perturb", "weights.shrink=2", "rounds=1", "steps=1"],
-        "shrink must lie in [0, 1]",
+        "weights.shrink must lie between 0 and 1, got 2",
     ),
 }
 

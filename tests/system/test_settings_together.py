@@ -1,0 +1,135 @@
+"""All that is wrong with the settings is told at once, before anything is done or written."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from dal.callbacks.round_log import RoundLog
+from dal.data import digits
+
+MANY = ["querysize=3", "strategy=bal", "rounds=-1", "optimizer.lr=0", "posterior.samples=1"]
+MANY += ["posterior.memory_mb=-1", "trainer.precision=17", "initial=diverse", "foo=("]
+TOLD = [
+    "querysize is unknown; did you mean query_size?",
+    "strategy=bal is unknown; did you mean bald? There are:",
+    "'foo=(' is no key=value",
+    "rounds must be a whole number of at least 0, got -1",
+    "initial must be random, balanced or a list of whole numbers, got 'diverse'",
+    "trainer.precision must be 64, 32,",
+    "posterior.memory_mb must be",
+    "posterior.samples must be at least 2",
+    "optimizer.lr must be a finite number above 0, got 0",
+]
+
+
+@pytest.fixture
+def nothing_is_done(monkeypatch):
+    monkeypatch.setattr(digits, "stratified_split", lambda *_: 1 / 0)
+    monkeypatch.setattr(RoundLog, "on_run_start", lambda *_: 1 / 0)
+
+
+def test_every_override_and_every_value_is_told_in_a_line_of_its_own(
+    train, folder, nothing_is_done
+):
+    ended = train("logger=none", *MANY)
+    first, *lines = ended.err.strip().splitlines()
+    assert (ended.code, first) == (1, f"error: {len(TOLD)} settings are wrong")
+    assert all(line.startswith("  ") for line in lines)
+    for said in TOLD:
+        assert sum(said in line for line in lines) == 1, said
+    assert len(lines) == len(TOLD)
+    assert not [*folder.iterdir()]
+
+
+def test_settings_that_are_wrong_leave_no_folder(train, folder, nothing_is_done):
+    assert train("logger=none", "rounds=-1", "seed=abc").code == 1
+    assert not [*folder.iterdir()]
+
+
+def test_data_that_are_wrong_leave_no_folder(train, folder):
+    assert train("logger=none", "dataset=mnist").code == 1
+    assert not [*folder.iterdir()]
+
+
+def test_a_folder_that_was_there_stays(train, folder):
+    kept = Path("runs/default/digits-cnn/random/seed=0")
+    kept.mkdir(parents=True)
+    (kept / "mine.txt").write_text("mine")
+    assert train("logger=none", "rounds=-1").code == 1
+    assert [*kept.iterdir()] == [kept / "mine.txt"]
+
+
+def test_a_key_may_exist_through_another_override(train):
+    ended = train("logger=none", "strategy.radius=0", "strategy=prob_cover", "querysize=3")
+    lines = ended.err.strip().splitlines()
+    assert len(lines) == 3
+    assert "querysize is unknown" in lines[1]
+    assert "strategy.radius must be a finite number above 0" in lines[2]
+
+
+def test_settings_of_an_unknown_option_are_not_told_as_unknown(train):
+    ended = train("logger=none", "strategy=prob_covr", "strategy.radius=1")
+    assert len(ended.err.strip().splitlines()) == 1
+    assert "did you mean prob_cover?" in ended.err
+
+
+def test_each_job_of_a_sweep_tells_its_own_and_the_others_run(train, records):
+    ended = train("-m", "logger=none", "seed=0,-1", "rounds=0", "steps=1", "posterior.samples=2")
+    assert ended.code == 1
+    assert "error in random digits-cnn seed=-1: seed must be a whole number" in ended.err
+    assert len(records("default/digits-cnn/random/seed=0")) == 1
+    assert not Path("runs/default/digits-cnn/random/seed=-1").exists()
+
+
+def test_an_unknown_key_ends_a_sweep_before_its_first_job(train, folder):
+    ended = train("-m", "logger=none", "strategy=random,bal", "querysize=3")
+    assert ended.code == 1
+    assert "strategy=bal is unknown; did you mean bald?" in ended.err
+    assert "querysize is unknown; did you mean query_size?" in ended.err
+    assert not [*folder.rglob("rounds.jsonl")]
+
+
+def test_a_wrong_key_of_an_own_experiment_file_is_told(train, folder):
+    file = folder / "conf/experiment/mine.yaml"
+    file.parent.mkdir(parents=True)
+    file.write_text("# @package _global_\nquery_sise: 3\n")
+    ended = train("--config-dir", "conf", "logger=none", "experiment=mine")
+    assert ended.err == "error: query_sise is unknown; did you mean query_size?\n"
+
+
+def test_an_own_strategy_is_told_its_names_and_its_own_refusals(train, folder, monkeypatch):
+    monkeypatch.syspath_prepend(folder)
+    file = folder / "conf/strategy/mine.yaml"
+    file.parent.mkdir(parents=True)
+    file.write_text("_target_: my_own_strategy.mine\n_partial_: true\npower: 1.0\nwidht: 3\n")
+    (folder / "my_own_strategy.py").write_text(
+        "def mine(*, features, power=2.0, width=1):\n"
+        "    if power < 0: raise ValueError(f'power must not be below 0, got {power}')\n"
+        "    return features.norm(dim=1) ** power\n"
+    )
+    ended = train("--config-dir", "conf", "logger=none", "strategy=mine", "strategy.power=-1")
+    lines = ended.err.strip().splitlines()
+    assert lines[1:] == [
+        "  strategy.widht is unknown; did you mean strategy.width?",
+        "  strategy.power must not be below 0, got -1",
+    ]
+
+
+@pytest.mark.parametrize("file", ["config.yaml", "rounds.jsonl", "state/pool.json"])
+def test_a_target_in_the_run_directory_is_never_looked_up(train, folder, monkeypatch, file):
+    monkeypatch.syspath_prepend(folder)
+    (folder / "canary_module.py").write_text("open('looked-up', 'w')\ndef it(**_): pass\n")
+    run = ["hydra.run.dir=kept", "logger=none", "rounds=0", "steps=1"]
+    assert train(*run).code == 0
+    place = folder / "kept" / file
+    text = place.read_text()
+    target = '"_target_": "canary_module.it"'
+    if file == "config.yaml":
+        place.write_text(text.replace("dal.oracles.dataset.DatasetOracle", "canary_module.it"))
+    else:
+        place.write_text(text.replace("{", "{" + target + ", ", 1))
+    train(*run)  # refused or not
+    train(*run, "rounds=1")
+    assert "canary_module" not in sys.modules
+    assert not Path("looked-up").exists()
