@@ -84,7 +84,8 @@ def query(
 
     Raises:
         ValueError: from strategy or posterior, if the strategy gives wrong positions, if processes
-            hold different pools, or if not even `spill_dir` has room.
+            hold different pools, if not even `spill_dir` has room, if there is no memory for a
+            single row, or if the model says exactly the same of all candidates.
         RuntimeError: if the query failed in another process.
     """
     started = time.perf_counter()
@@ -126,6 +127,7 @@ def query(
     with torch.no_grad():
         as_the_first(_states(model, losses), processes, device)
         pool_pass.compute(model, losses, context, on_batch)
+        pool_pass.check(n)
         with together(processes, device):
             positions = choose(strategy, given | fresh(), n, pool_pass.pick, free)
         as_the_first([positions], processes, device)

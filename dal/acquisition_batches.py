@@ -17,7 +17,8 @@ T = TypeVar("T")
 def batches_on(loader: DataLoader[Any], like: Tensor) -> Iterator[Tensor]:
     """Inputs of each batch, where a weight is and of its type.
 
-    On a GPU the next batch is loaded, pinned and copied on a stream of its own meanwhile.
+    On a GPU the next batch is loaded, pinned and copied on a stream of its own meanwhile; one that
+    the GPU has no room for beside the work on the one before comes as it was loaded.
     """
     inputs = (batch[0] if isinstance(batch, list | tuple) else batch for batch in loader)
     if not like.is_cuda:
@@ -26,16 +27,21 @@ def batches_on(loader: DataLoader[Any], like: Tensor) -> Iterator[Tensor]:
         return
     side, current = torch.cuda.Stream(like.device), torch.cuda.current_stream(like.device)
     for batch, copied in one_ahead(_copied(batch, like, side) for batch in inputs):
-        current.wait_event(copied)
-        batch.record_stream(current)
+        if copied is not None:
+            current.wait_event(copied)
+            batch.record_stream(current)
         yield batch
 
 
 def _copied(batch: Tensor, like: Tensor, side: torch.cuda.Stream) -> tuple[Tensor, Any]:
-    with torch.cuda.stream(side):
-        source = batch if batch.is_cuda else batch.pin_memory()
-        moved = source.to(like.device, non_blocking=True).to(like.dtype)
-        return moved, side.record_event()
+    """Copy a batch and note when that is done; the batch itself and None if there is no room."""
+    try:
+        with torch.cuda.stream(side):
+            source = batch if batch.is_cuda else batch.pin_memory()
+            moved = source.to(like.device, non_blocking=True).to(like.dtype)
+            return moved, side.record_event()
+    except torch.OutOfMemoryError:
+        return batch, None
 
 
 def one_ahead(items: Iterable[T]) -> Iterator[T]:

@@ -1,6 +1,7 @@
 """One pass of a posterior over rows, and what is kept of its predictions."""
 
 from collections.abc import Callable, Collection, Mapping
+from functools import partial
 from typing import Any
 
 from torch import Tensor
@@ -10,11 +11,15 @@ from dal.acquisition_batches import batches_on
 from dal.acquisition_shares import complete, share_of, together
 from dal.acquisition_storage import Storage
 from dal.functional.shards import Shards
+from dal.pieces import Pieces
 from dal.posteriors.posterior import Predict, Prediction
 
 OnBatch = Callable[[int, int], None]
 Take = Callable[[Prediction, slice], Tensor]
 """Prediction of a batch and its rows among all -> what is kept of it."""
+
+Look = Callable[[Tensor, Prediction], None]
+"""Called with the inputs of a batch and their prediction."""
 
 
 def gather(
@@ -26,13 +31,16 @@ def gather(
     predict: Predict,
     takes: Mapping[str, Take],
     storage: Storage,
+    pieces: Pieces,
     divisible: Collection[str] = (),
+    look: Look | None = None,
     on_batch: OnBatch | None = None,
 ) -> tuple[dict[str, Tensor], Shards | None]:
     """Predict all rows once, each process its share of them, and keep what `takes` picks.
 
     Nothing waits for the device between batches: results stay where they were made until they
-    are copied into one allocation for all rows, which the other processes complete in place.
+    are copied into one allocation for all rows, which the other processes complete in place. A
+    batch that the device has no room for is predicted in pieces, by the process that lacks it.
 
     Args:
         read: loader of some rows, given as a slice.
@@ -42,8 +50,10 @@ def gather(
         predict: makes the predictions of a batch.
         takes: by the name of the result.
         storage: has room for the results.
+        pieces: the most rows that are predicted at once.
         divisible: results of which each process may keep its own rows alone. They do if the device
             has room for a share of these results and not for the whole.
+        look: what else looks at the predictions.
         on_batch: called in the first process with rows done and rows in all, over all processes.
 
     Returns:
@@ -58,12 +68,19 @@ def gather(
     # A process without a share predicts the first batch for its shapes; nothing is kept of it.
     place = own if own.stop > own.start else slice(0, min(batch_size, rows))
     kept = _Kept(rows, own, largest, storage, divisible)
+
+    def keep(first: int, inputs: Tensor, start: int) -> None:
+        part = slice(first + start, first + start + len(inputs))
+        inputs = inputs.to(like)
+        prediction = predict(inputs)  # then in one order in all processes
+        kept.write({name: takes[name](prediction, part) for name in sorted(takes)}, part)
+        if look is not None:
+            look(inputs, prediction)
+
     with together(processes, like.device):
         for inputs in batches_on(read(place), like):
-            place = slice(place.start, place.start + len(inputs))
-            prediction = predict(inputs)  # then in one order in all processes
-            kept.write({name: takes[name](prediction, place) for name in sorted(takes)}, place)
-            place = slice(place.stop, own.stop)
+            pieces.apply(partial(keep, place.start), inputs, like)
+            place = slice(place.start + len(inputs), own.stop)
             if on_batch is not None and processes.rank == 0:
                 on_batch((place.start - own.start) * rows // largest, rows)
     shards = Shards(own.stop - own.start, processes.group, like.device)
@@ -94,7 +111,7 @@ class _Kept:
 
     def write(self, parts: Mapping[str, Tensor], place: slice) -> None:
         """Keep what was made of the rows of a batch."""
-        if not self.tensors:  # one allocation: a list of batches would need two
+        if len(self.tensors) < len(parts):  # one allocation: a list of batches would need two
             self._allocate(parts)
         inside = slice(place.start - self.own.start, place.stop - self.own.start)
         for name, part in parts.items():
@@ -104,12 +121,17 @@ class _Kept:
                 self.tensors[name][inside] = part
 
     def _allocate(self, parts: Mapping[str, Tensor]) -> None:
-        row = sum(parts[name][0].numel() * parts[name].element_size() for name in self.divisible)
-        if self.storage.has_room(self.largest * row) and not self.storage.has_room(self.rows * row):
-            self.divided = frozenset(self.divisible)
+        if not self.tensors:
+            row = sum(
+                parts[name][0].numel() * parts[name].element_size() for name in self.divisible
+            )
+            room = self.storage.has_room
+            if room(self.largest * row) and not room(self.rows * row):
+                self.divided = frozenset(self.divisible)
         for name, part in parts.items():
-            rows = self.own.stop - self.own.start if name in self.divided else self.rows
-            self.tensors[name] = self.storage.empty(name, (rows, *part.shape[1:]), part.dtype)
+            if name not in self.tensors:
+                rows = self.own.stop - self.own.start if name in self.divided else self.rows
+                self.tensors[name] = self.storage.empty(name, (rows, *part.shape[1:]), part.dtype)
 
 
 def features_of(prediction: Prediction) -> Tensor:

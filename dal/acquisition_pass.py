@@ -9,6 +9,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from dal.acquisition_draws import drawing
 from dal.acquisition_gather import FIELDS, OnBatch, Take, gather, keeping
 from dal.acquisition_parts import pick_with
 from dal.acquisition_shares import together
@@ -30,6 +31,7 @@ from dal.functional.ranking import top_n
 from dal.models.loss_prediction import LossPrediction
 from dal.posteriors.deterministic import Deterministic
 from dal.posteriors.posterior import Posterior, Predict, Prediction, head_of
+from dal.predictions_check import Sameness, check_told_apart
 from dal.seeding import generator_for
 
 SCORE = "score"  # where the scores of the shared score function are kept, beside those of leaves
@@ -67,6 +69,7 @@ class Pass:
         self.like = like
         self.device = like.device
         self.storage = storage
+        self.same: list[str] = []  # what the model says of every candidate alike, after the pass
         self.values: dict[str, Any] = dict(given)  # scores of a leaf stand under its path
         self.streamed = {path: leaf for path, leaf in leaves.items() if is_score(leaf)}
         self.keys = {  # where the value of each argument is kept
@@ -82,7 +85,7 @@ class Pass:
         on_batch: OnBatch | None,
     ) -> None:
         """Fill the values: first of the labelled and target rows, then of the pool."""
-        data, rows = self.data, len(self.data.pool.dealt)
+        rows = len(self.data.pool.dealt)
         keys = {key for named in self.keys.values() for key in named.values()}
         if "head" in keys:
             self.values["head"] = partial(_in_own_precision, head_of(model), model)
@@ -95,9 +98,7 @@ class Pass:
         if not any(key.endswith("probs") for key in passes):
             posterior = Deterministic()  # features alone need no samples
         if rows and (passes or from_model):
-            masks = generator_for(data.seed, "masks", data.round)
-            labelled = data.labelled_dataloader() if data.n_labelled else ()
-            with posterior.draw(model, masks, labelled) as drawn, context():
+            with drawing(posterior, model, self.data, self.like) as drawn, context():
                 predict = drawn
                 if losses is not None and "predicted_losses" in keys:
                     predict = partial(_with_losses, losses, model, drawn)
@@ -117,7 +118,10 @@ class Pass:
             like=self.like,
             predict=predict,
             storage=self.storage,
+            pieces=data.pieces,
         )
+        asked = {name for path in self.leaves for name in FIELDS if self._asks(path, name)}
+        sameness = Sameness(asked)
         self._take_labelled({key for key in passes if _plain(key) in LABELLED}, predict, over)
         if passes & TARGET:
             take = {"target_log_probs": keeping("log_probs")}
@@ -130,8 +134,21 @@ class Pass:
             takes=takes,
             on_batch=on_batch,
             divisible=self._divisible(takes),
+            look=sameness.look,
         )
         self.values |= kept
+        self.same = sameness.of_all(self.storage.processes)
+
+    def check(self, n: int) -> None:
+        """Raise ValueError if the model says the same of all candidates and not all are taken."""
+        candidates = len(self.data.pool.dealt)
+        if n < candidates:
+            check_told_apart(
+                self.same,
+                round=self.data.round,
+                candidates=candidates,
+                n_labelled=self.data.n_labelled,
+            )
 
     def pick(self, path: str, free: Tensor, n: int) -> Tensor:
         """Choose for a leaf: the best of its scores, or what the selection says."""

@@ -75,9 +75,11 @@ class Storage:
             return torch.empty(shape, dtype=dtype, device=self.device)
         device = self.take(size)
         if device is not None:
+            with self._given_back(device, size):
+                kept = torch.empty(shape, dtype=dtype, device=device)
             if device != self.device:
                 self._tell(name, shape, size, "host memory")
-            return torch.empty(shape, dtype=dtype, device=device)
+            return kept
         mapped = self._mapped(name, shape, dtype, size)
         self._tell(name, shape, size, f"a memory-mapped file in {self.folder}")
         return mapped
@@ -114,6 +116,16 @@ class Storage:
         finally:
             for place, room in zip(self.places, rooms, strict=True):
                 place.room = room
+
+    @contextmanager
+    def _given_back(self, device: torch.device, size: int) -> Iterator[None]:
+        """Count bytes as free again if they could not be allocated."""
+        try:
+            yield
+        except torch.OutOfMemoryError:
+            for place in self.places:
+                place.room += size if place.device == device else 0
+            raise
 
     def _mapped(self, name: str, shape: tuple[int, ...], dtype: torch.dtype, size: int) -> Tensor:
         try:

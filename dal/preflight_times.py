@@ -58,7 +58,7 @@ def pass_seconds(
     overlap = plan.data.num_workers or plan.device.type in AHEAD
     batch = max(loading, computing) if overlap else loading + computing
     own = -(-rows // plan.storage.processes.count)
-    return fixed + batch * own / data.eval_batch_size
+    return fixed + batch * own / min(data.eval_batch_size, data.pieces.most)
 
 
 def _part_of(data: ActiveDataModule, rows: int) -> ActiveDataModule:
@@ -111,7 +111,7 @@ def _losses(plan: Pass, data: ActiveDataModule, model: nn.Module) -> LossPredict
     """A loss prediction of the size that will have been trained, if one is asked for."""
     if not any("predicted_losses" in names for names in plan.keys.values()):
         return None
-    inputs = next(iter(data.pool_dataloader())).to(plan.like)
+    inputs = next(iter(data.pool_dataloader()))[:2].to(plan.like)  # a pair
     losses = LossPrediction(0)
     with evaluating(model), torch.no_grad(), losses.watching(model):
         model(inputs)

@@ -58,17 +58,20 @@ def check_nan(name: str, value: Tensor, scores: Tensor | None = None) -> None:
 
 
 def check_features(name: str, value: Tensor, rows: str = "N") -> None:
-    """Raise ValueError unless `value` is [rows, D] and its squared distances can be computed.
+    """Raise ValueError unless `value` is [rows, D] and its squared distances can be added up.
 
-    An infinite feature, or one whose square overflows, turns distances into NaN.
+    An infinite feature, or one whose square overflows, turns distances into NaN; a sum over the
+    rows that overflows makes all of them look alike.
     """
     check_tensor(name, value, rows, "D")
     norms = score_rows(lambda block, squares: torch.square(block, out=squares).sum(1), value, 1)
-    exploded = ~norms.isfinite()
+    largest = torch.finfo(value.dtype).max / (4 * max(len(value), 1))  # |x - y|² <= 4 max |x|²
+    exploded = ~(norms <= largest)
     if exploded.any():
         raise ValueError(
-            f"{name} must have finite squared norms in {value.dtype}, got {int(exploded.sum())} "
-            f"rows without; training diverged, or the features need scaling"
+            f"{name} must have finite distances that can be added over {len(value)} rows in "
+            f"{value.dtype}: squared norms of at most {largest:.2g}; got {int(exploded.sum())} "
+            f"rows above; training diverged, or the features need scaling"
         )
 
 

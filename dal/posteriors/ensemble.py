@@ -71,8 +71,8 @@ class Ensemble:
             features_of = stack.enter_context(tapped_features(model))
             stack.enter_context(evaluating(model))
             for member in self.members:
+                stack.callback(member.cpu)  # also of a member that found no room
                 stack.enter_context(evaluating(member.to(device)))
-                stack.callback(member.cpu)
 
             def predict(inputs: Tensor) -> Prediction:
                 own = log_softmax(model(inputs))

@@ -54,38 +54,46 @@ class HeadDropout:
         head = head_of(model)
         with evaluating(model), torch.no_grad(), tapped_features(model) as features_of:
             scales: list[Tensor] = []  # [K, D], once the width is known: 0 or 1 / (1 - p)
+            differing = False  # the samples, on the first batch
+            most = self.samples  # side by side; fewer rows must not mean more samples
 
             def predict(inputs: Tensor) -> Prediction:
+                nonlocal differing, most
                 logits = model(inputs)
                 log_softmax(logits)  # refuses NaN
                 features = features_of(inputs)
-                first = not scales
-                if first or features is None:
+                if not scales or features is None:
                     features = check_head(head, features, logits)
-                    scales[:] = [self._scales(features, generator)]
-                (scale,) = scales
+                    scales.append(self._scales(features.shape[1], generator))
+                scale = scales[0] = scales[0].to(features)
                 if features.shape[1] != scale.shape[1]:
                     raise ValueError(
                         f"shared masks need features of one width, got {features.shape[1]} after "
                         f"{scale.shape[1]}"
                     )
                 size = max(WIDE_BYTES // max(features.numel() * features.element_size(), 1), 1)
+                size = min(size, most)
                 rows = features.unsqueeze(0)  # [1, B, D]
-                blocks = [
-                    log_softmax(head((rows * part.unsqueeze(1)).to(logits.dtype).flatten(0, 1)))
-                    for part in scale.split(size)
-                ]
+                try:
+                    blocks = [
+                        log_softmax(head((rows * part.unsqueeze(1)).to(logits.dtype).flatten(0, 1)))
+                        for part in scale.split(size)
+                    ]
+                except torch.OutOfMemoryError:
+                    most = size
+                    raise
                 wide = torch.cat(blocks).unflatten(0, (self.samples, len(features)))  # [K, B, C]
                 log_probs = wide.transpose(0, 1).contiguous()
-                if first and bool((log_probs == log_probs[:, :1]).all()):
+                if not differing and bool((log_probs == log_probs[:, :1]).all()):
                     raise ValueError(
                         "head dropout: all passes are identical, so that disagreement is 0 for "
                         "every item; training diverged and left the last layer or its features 0"
                     )
+                differing = True
                 return Prediction(log_probs, features)
 
             yield predict
 
-    def _scales(self, features: Tensor, generator: torch.Generator) -> Tensor:
-        drawn = torch.rand(self.samples, features.shape[1], generator=generator)
-        return (drawn >= self.dropout).to(features) / (1 - self.dropout)
+    def _scales(self, width: int, generator: torch.Generator) -> Tensor:
+        drawn = torch.rand(self.samples, width, generator=generator)
+        return (drawn >= self.dropout) / (1 - self.dropout)

@@ -55,8 +55,8 @@ class Masks:
             unit = torch.Size([unit[0], *[1] * (len(unit) - 1)])
         if (name, call) not in self._kept:
             drawn = torch.rand(self.samples, 1, *unit, generator=self.generator)  # [K, 1, ...]
-            self._kept[name, call] = (drawn >= layer.p).to(inputs.device)
-        kept = self._kept[name, call]
+            self._kept[name, call] = drawn >= layer.p  # before a device that may lack the memory
+        kept = self._kept[name, call] = self._kept[name, call].to(inputs.device)
         if kept.shape[2:] != unit:
             raise ValueError(
                 f"dropout layer {name} met inputs of shape {list(unit)} after "

@@ -60,6 +60,8 @@ class MCDropout:
             replaying(model, layers, masks) as replay,
         ):
             proved: set[tuple[int, ...]] = set()  # frontiers on which wide equals single passes
+            differing = False  # the samples, on the first batch
+            most = self.samples  # side by side; fewer rows must not mean more samples
 
             def prove(rows: Tensor) -> None:
                 with replay.tracing(rows):
@@ -69,10 +71,12 @@ class MCDropout:
                 proved.add(replay.frontier)
 
             def predict(inputs: Tensor) -> Prediction:
-                first = not proved
-                if first:
+                nonlocal differing, most
+                if not proved:
                     try:
                         prove(inputs[:PROBE])
+                    except torch.OutOfMemoryError:
+                        raise
                     except RuntimeError:  # a forward that fixes its batch size
                         prove(inputs)
                 replay.trace(inputs)
@@ -80,16 +84,21 @@ class MCDropout:
                 if replay.frontier not in proved:
                     replay.prove(inputs)
                     proved.add(replay.frontier)
-                size = max(int(self.memory_mb * 2**20) // max(replay.widest, 1), 1)
+                size = min(max(int(self.memory_mb * 2**20) // max(replay.widest, 1), 1), most)
                 starts = range(0, self.samples, size)
-                blocks = [replay.run(inputs, k, min(k + size, self.samples)) for k in starts]
+                try:
+                    blocks = [replay.run(inputs, k, min(k + size, self.samples)) for k in starts]
+                except torch.OutOfMemoryError:
+                    most = size
+                    raise
                 log_probs = torch.cat([block.transpose(0, 1) for block in blocks], 1)  # [B, K, C]
-                if first and bool((log_probs == log_probs[:, :1]).all()):
+                if not differing and bool((log_probs == log_probs[:, :1]).all()):
                     raise ValueError(
                         "MC dropout: all passes are identical, so that disagreement is 0 for every "
                         "item; the dropout layers are not reached, or training diverged and left "
                         "the network constant"
                     )
+                differing = True
                 return Prediction(log_probs, features)
 
             yield predict

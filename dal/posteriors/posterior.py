@@ -74,15 +74,18 @@ def log_softmax(logits: Tensor) -> Tensor:
     """Log-probabilities in float32 whatever the training precision.
 
     Raises:
-        ValueError: if a logit is NaN, or not one row of C >= 2 logits comes per input.
+        ValueError: if a logit is NaN or inf, or not one row of C >= 2 logits comes per input. A
+            logit of -inf stands for a probability of 0 and is legal beside finite ones.
     """
     if logits.dim() != 2 or logits.shape[1] < 2:
         raise ValueError(f"the model must give logits [B, C >= 2], got shape {list(logits.shape)}")
-    if logits.isnan().any():
+    log_probs = logits.float().log_softmax(1)
+    if log_probs.isnan().any():  # of NaN, of inf, and where all logits are -inf
         raise ValueError(
-            "the model gives NaN: its training diverged; lower optimizer.lr or check the inputs"
+            "the model gives NaN or infinite logits: its training diverged; lower optimizer.lr or "
+            "check the inputs"
         )
-    return logits.float().log_softmax(1)
+    return log_probs
 
 
 def head_of(model: nn.Module) -> Callable[[Tensor], Tensor]:
@@ -117,6 +120,8 @@ def check_head(head: Callable[[Tensor], Tensor], features: Tensor | None, logits
     try:
         again = head(features.to(logits.dtype)).float()
         close = torch.allclose(again, logits.float(), rtol=0.05, atol=0.05)
+    except torch.OutOfMemoryError:
+        raise
     except RuntimeError as error:
         raise ValueError(f"the model's last layer does not take its features: {remedy}") from error
     if not close:
