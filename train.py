@@ -3,17 +3,31 @@
 import difflib
 import os
 import sys
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import hydra
+from hydra import compose, initialize_config_dir
+from hydra._internal.utils import get_args_parser
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from hydra.types import RunMode
 from hydra.utils import instantiate
-from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import ConfigAttributeError, ConfigKeyError, MissingMandatoryValue
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
+from omegaconf.errors import (
+    ConfigAttributeError,
+    ConfigKeyError,
+    MissingMandatoryValue,
+    OmegaConfBaseException,
+)
 from rich.console import Console
+
+from dal.stopping import Stopped, stopping
 
 CONF = Path(__file__).resolve().parent / "conf"
 
@@ -23,16 +37,19 @@ def main(config: DictConfig) -> float | None:
     """Run the experiment in Hydra's output directory and return the last test accuracy."""
     job = HydraConfig.get()
     choice = job.runtime.choices
-    title = f"{choice.strategy} {choice.dataset}-{choice.model} seed={config.seed}"
+    title = f"{choice.strategy} {choice.dataset}-{choice.model} seed={config.get('seed')}"
     sweep = job.mode == RunMode.MULTIRUN
+    directory = Path(job.runtime.output_dir)
     try:
-        return experiment(config, Path(job.runtime.output_dir), title, sweep=sweep)
+        with stopping():
+            return experiment(config, directory, title, sweep=sweep)
     except Exception as error:
+        remove_empty(directory, parents=not sweep)
         if os.environ.get("DAL_TRACEBACK") == "1":
             raise
         if not sweep:
-            sys.exit(f"error: {explain(error)}")
-        print(f"error in {title}: {explain(error)}", file=sys.stderr)
+            sys.exit(f"error{place()}: {explain(error)}")
+        print(f"error in {title}{place()}: {explain(error)}", file=sys.stderr)
         raise  # Hydra lets the other jobs run and ends with this
 
 
@@ -41,30 +58,22 @@ def experiment(config: DictConfig, directory: Path, title: str, *, sweep: bool) 
     with Console().status("loading torch and lightning"):
         from dal.callbacks.curve import Curve
         from dal.callbacks.progress import ProgressLog
+        from dal.configuration import DATA, ROUNDS
         from dal.data.datamodule import ActiveDataModule
         from dal.loop import run_rounds
         from dal.models.classifier import Classifier, build_network
+        from dal.processes import check_sweep
 
-    plain = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+    plain = settings_of(config)
+    trainer = instantiate(config.trainer, _convert_="all")
+    if sweep:
+        check_sweep(trainer)
     logger = instantiate(config.logger)
     if isinstance(logger, partial):
         logger = logger(config=plain)
     dataset = instantiate(config.dataset, _convert_="all")
-    data = ActiveDataModule(
-        dataset,
-        instantiate(config.oracle),
-        initial=plain["initial"],
-        initial_size=config.initial_size,
-        val_size=config.val_size,
-        batch_size=config.batch_size,
-        eval_batch_size=config.eval_batch_size,
-        steps=config.steps,
-        pool_subset=config.pool_subset,
-        target=config.target,
-        target_size=config.target_size,
-        num_workers=config.num_workers,
-        seed=config.seed,
-    )
+    oracle = instantiate(config.oracle)
+    data = ActiveDataModule(dataset, oracle, **{name: plain[name] for name in DATA})
     network, classes = instantiate(config.model, _convert_="all"), len(dataset.classes)
     optimizer, scheduler = instantiate(config.optimizer), instantiate(config.scheduler)
     source = instantiate(config.features, _convert_="all")
@@ -77,21 +86,145 @@ def experiment(config: DictConfig, directory: Path, title: str, *, sweep: bool) 
         score=instantiate(config.get("score"), _convert_="all"),
         posterior=instantiate(config.posterior),
         features=lambda: source(dataset),
-        rounds=config.rounds,
-        query_size=config.query_size,
-        trainer=instantiate(config.trainer, _convert_="all"),
-        epochs=config.epochs,
+        trainer=trainer,
         weights=instantiate(config.weights),
-        spill_dir=config.spill_dir,
+        checkpoint_every_n_steps=config.checkpoint.every_n_steps,
         directory=os.path.relpath(directory),
         config=plain,
         logs=[Curve(), ProgressLog(title, prefix=sweep), logger],
+        **{name: plain[name] for name in ROUNDS},
     )
     return records[-1].get("test/accuracy")
 
 
+def settings_of(config: DictConfig) -> dict[str, Any]:
+    """Resolve a configuration into plain settings, or raise what is wrong with it, all at once."""
+    from dal.configuration import faults_of_experiment
+    from dal.settings import MISSING, SettingsError
+
+    unresolved = {}
+    while (error := _unresolved(config)) is not None:
+        unresolved[f"{error.full_key} "] = f"{error.full_key}: {error.msg}"
+        OmegaConf.update(config, error.full_key, MISSING)
+    settings = OmegaConf.to_container(config, resolve=True)
+    faults = [
+        *unresolved.values(),
+        *(
+            fault
+            for fault in faults_of_experiment(settings, build)
+            if not fault.startswith(tuple(unresolved))
+        ),
+    ]
+    if faults:
+        raise SettingsError(faults)
+    return settings
+
+
+def _unresolved(config: DictConfig) -> OmegaConfBaseException | None:
+    try:
+        OmegaConf.to_container(config, resolve=True)
+    except OmegaConfBaseException as error:
+        return error
+    return None
+
+
+def build(node: Mapping[str, Any]) -> Any:
+    """Build what a node names; its errors come as they were raised."""
+    try:
+        return instantiate(node, _convert_="all")
+    except HydraException as error:
+        raise error.__cause__ or error from None
+
+
+def remove_empty(directory: Path, *, parents: bool) -> None:
+    """Remove the folder that Hydra made if nothing came into it, and those above it."""
+    with suppress(OSError):
+        (os.removedirs if parents else os.rmdir)(os.path.relpath(directory))
+
+
+def refusal_of(arguments: Sequence[str]) -> Exception | None:
+    """Say which overrides Hydra refuses, and what is wrong with the settings that the rest make."""
+    with Console().status("loading torch and lightning"):
+        from dal.settings import SettingsError
+
+    given = get_args_parser().parse_args(arguments)
+    name = given.config_name or "config"
+    sound = [f"hydra.searchpath=[file://{Path(given.config_dir or CONF).resolve()}]"]
+    refused: dict[str, Exception | None] = dict.fromkeys(given.overrides)
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        tried: list[str] = []
+        while [*refused] != tried:  # a key may exist once another override is there
+            tried, refused = [*refused], {}
+            for override in tried:
+                choices, error = _tried(name, sound, override, sweep=given.multirun)
+                sound += choices[:1]
+                refused |= {} if error is None else {override: error}
+        config = compose(name, sound, return_hydra_config=True)
+    HydraConfig.instance().set_config(config)
+    with read_write(config), open_dict(config):
+        del config["hydra"]
+    absent = tuple(
+        f"{override.partition('=')[0].rpartition('@')[2]}."
+        for override, error in refused.items()
+        if isinstance(error, MissingConfigException)
+    )
+    lines = [
+        _refusal(error, config)
+        for override, error in refused.items()
+        if error is not None and not override.startswith(absent)
+    ]
+    try:
+        if not given.multirun:  # each job of a sweep says its own
+            settings_of(config)
+    except SettingsError as error:
+        lines += error.faults
+    return SettingsError(lines) if lines else None
+
+
+def _tried(
+    name: str, sound: Sequence[str], override: str, *, sweep: bool
+) -> tuple[list[str], Exception | None]:
+    """What an override stands for in the jobs of a sweep, or why one of them is refused."""
+    try:
+        (parsed,) = OverridesParser.create().parse_overrides([override])
+        choices = [override]
+        if sweep and parsed.is_sweep_override():
+            key = parsed.get_key_element()
+            choices = [f"{key}={value}" for value in parsed.sweep_string_iterator()]
+        for choice in choices:
+            compose(name, [*sound, choice])
+    except Exception as error:
+        return [], error
+    return choices, None
+
+
+def _refusal(error: Exception, config: DictConfig) -> str:
+    """Say in one line why Hydra refuses an override, with the nearest key that it would take."""
+    from dal.settings import is_node, names_of, unknown
+
+    cause = error.__cause__ or error
+    if not isinstance(cause, ConfigKeyError | ConfigAttributeError):
+        return explain(error)
+    parent, _, name = str(cause.full_key).rpartition(".")
+    node = OmegaConf.select(config, parent) if parent else config
+    more = names_of(node["_target_"]) if is_node(node) else []
+    if name in more:
+        return f"{cause.full_key} is not in the configuration; add it by +{cause.full_key}=..."
+    return unknown(name, [*(node or config), *more], parent)
+
+
+def place() -> str:
+    """Say which of several processes this is, if it is not the first."""
+    ranks = (os.environ.get(name) for name in ("RANK", "SLURM_PROCID", "LOCAL_RANK"))
+    rank = next((rank for rank in ranks if rank is not None), "0")
+    return "" if rank == "0" else f" in process {rank}"
+
+
 def explain(error: BaseException) -> str:
-    """Say in one line what was wanted and what came."""
+    """Say in one line what was wanted and what came; in one line each, if settings are wrong."""
+    if hasattr(error, "faults"):
+        return str(error)
     if isinstance(error, MissingConfigException) and error.options and error.missing_cfg_file:
         group, _, name = str(error.missing_cfg_file).rpartition("/")
         near = difflib.get_close_matches(name, error.options, n=1, cutoff=0.3)
@@ -101,15 +234,10 @@ def explain(error: BaseException) -> str:
         error = error.__cause__
     if isinstance(error, MissingMandatoryValue):
         return f"{error.full_key} has no value; add {error.full_key}=..."
-    if isinstance(error, ConfigKeyError | ConfigAttributeError):
-        known = {*OmegaConf.load(CONF / "config.yaml"), *(group.name for group in CONF.iterdir())}
-        near = difflib.get_close_matches(str(error.full_key), map(str, known), n=1, cutoff=0.3)
-        meant = f"did you mean {near[0]}? " if near and "." not in str(error.full_key) else ""
-        return f"the key {error.full_key} is unknown; {meant}`python train.py --help` lists them"
     if isinstance(error, OverrideParseException):
         return f"{error.override!r} is no key=value; quote brackets and commas for the shell"
     message = " ".join(str(error).split())
-    expected = isinstance(error, ValueError | FileNotFoundError)
+    expected = isinstance(error, ValueError | FileNotFoundError | ConnectionError)
     return message if expected and message else f"{type(error).__name__}: {message}"
 
 
@@ -123,7 +251,12 @@ def cli() -> None:
     except Exception as error:
         if os.environ.get("DAL_TRACEBACK") == "1":
             raise
-        sys.exit(f"error: {explain(error)}")
+        composing = isinstance(error, HydraException | OmegaConfBaseException)
+        refused = refusal_of(sys.argv[1:]) if composing else None
+        sys.exit(f"error: {explain(refused or error)}")
+    except Stopped as stopped:
+        print(stopped, file=sys.stderr)
+        sys.exit(stopped.exit_code)
     except KeyboardInterrupt:
         sys.exit("interrupted; the same command continues after the last finished round")
 

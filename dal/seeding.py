@@ -8,7 +8,16 @@ from typing import Literal
 import torch
 
 Purpose = Literal[
-    "split", "initial", "weights", "batches", "masks", "pool", "target", "query", "oracle"
+    "split",
+    "initial",
+    "weights",
+    "batches",
+    "augmentation",
+    "masks",
+    "pool",
+    "target",
+    "query",
+    "oracle",
 ]
 
 

@@ -12,11 +12,12 @@ from torch import distributed, multiprocessing
 
 SECONDS = 300  # a process that waits for another one for ever must not stop the tests
 
-TRAINING = """
+TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2")
+SCRIPT = """
 import sys
 sys.path[:0] = {paths}
-from {module} import train
-train({folder!r}, devices=2, strategy="ddp")
+from {module} import *
+{call}
 """
 
 
@@ -42,19 +43,34 @@ def _answer(rank, work, count, folder):
     distributed.destroy_process_group()
 
 
-def train_by_two(module, folder):
-    """Run `train(folder, devices=2, strategy="ddp")` of a test module; the two files it left."""
+def script_of(module, folder, call):
+    """Write a script that imports a test module and calls one of its functions."""
+    paths = [str(Path(module).parent), str(Path(__file__).parent), str(Path(__file__).parents[1])]
+    script = folder / "script.py"
+    script.write_text(SCRIPT.format(paths=paths, module=Path(module).stem, call=call))
+    return script
+
+
+def environment():
+    """Variables of processes that meet on a port of their own."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    paths = [str(Path(module).parent), str(Path(__file__).parent), str(Path(__file__).parents[1])]
-    script = folder / "training.py"
-    name = Path(module).stem
-    script.write_text(TRAINING.format(paths=paths, module=name, folder=str(folder)))
     address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "OMP_NUM_THREADS": "1"}
+    return os.environ | address
+
+
+def answers_of_script(script, folder, *, by=()):
+    """Run a script that starts its second process itself, or by torchrun; the two files it left."""
     done = subprocess.run(
-        [sys.executable, str(script)], env=os.environ | address, cwd=folder, timeout=SECONDS,
+        [sys.executable, *by, str(script)], env=environment(), cwd=folder, timeout=SECONDS,
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-2000:]
     return [torch.load(folder / f"{rank}.pt") for rank in (0, 1)]
+
+
+def train_by_two(module, folder):
+    """Run `train(folder, devices=2, strategy="ddp")` of a test module; the two files it left."""
+    script = script_of(module, folder, f'train({str(folder)!r}, devices=2, strategy="ddp")')
+    return answers_of_script(script, folder)

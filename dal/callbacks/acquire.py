@@ -90,6 +90,7 @@ class Acquire(pl.Callback):
         self.on_preflight = on_preflight
         self.query: Query | None = None
         self.losses: LossPrediction | None = None
+        self._learnt: dict[str, Any] = {}  # by an interrupted training, of losses
         self._watching = ExitStack()
         self._unsaid = preflight  # queries of which nothing was said yet
         self._expected: Preflight | None = None
@@ -241,6 +242,7 @@ class Acquire(pl.Callback):
             return
         data = _data_of(trainer)
         self.losses = LossPrediction(seed_for(data.seed, "weights", data.round, "losses"))
+        self.losses.load_state_dict(self._learnt, pl_module.device)
         self._watching.enter_context(self.losses.watching(pl_module))
 
     def on_train_batch_end(
@@ -249,6 +251,14 @@ class Acquire(pl.Callback):
         """Let the loss prediction make its step on the batch."""
         if self.losses is not None:
             self.losses.learn(batch[1])
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what the loss prediction learnt so far, for Lightning's checkpoint."""
+        return {"losses": self.losses.state_dict()} if self.losses else {}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take what the loss prediction of an interrupted training had learnt."""
+        self._learnt = state_dict.get("losses", {})
 
     def on_exception(self, *_: Any) -> None:
         """Take the hooks off a module whose training failed."""

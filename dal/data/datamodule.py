@@ -8,17 +8,20 @@ from typing import Any, Literal
 import lightning.pytorch as pl
 import torch
 from torch import Tensor
-from torch.utils.data import BatchSampler, DataLoader, RandomSampler
+from torch.utils.data import DataLoader
 
+from dal.data.batches import FixedBatches, TrainBatches, share_of_rows
 from dal.data.data import Data, Rows
+from dal.data.start import Start, first_rows
 from dal.data.view import View
-from dal.functional.checks import check_count
+from dal.oracles.answers import ask
 from dal.oracles.dataset import DatasetOracle, Oracle
+from dal.pieces import Pieces
 from dal.pool import LabelledPool
 from dal.seeding import generator_for
+from dal.settings import Count, Number, checked
 
 Target = Literal["pool", "test", "given"]
-Start = Literal["random", "balanced"] | Sequence[int]
 WHOLE = slice(None)
 
 
@@ -36,7 +39,7 @@ class ActiveDataModule(pl.LightningDataModule):
         initial_size: how many of them; not used where indices are given.
         val_size: rows held out at random for validation before the first round. They are labelled
             too: `labels_used` counts them.
-        batch_size: rows of a training batch.
+        batch_size: rows of a training batch, over all processes that train together.
         eval_batch_size: rows of a batch without gradients.
         steps: batches per epoch, drawn with replacement from the labelled rows, so that a round
             trains as long however many there are. None: an epoch is one shuffled pass.
@@ -52,36 +55,25 @@ class ActiveDataModule(pl.LightningDataModule):
         ValueError: if a size is negative or larger than the dataset, naming it.
     """
 
+    @checked
     def __init__(
         self,
         data: Data,
         oracle: Callable[[Data], Oracle] = DatasetOracle,
         *,
         initial: Start = "random",
-        initial_size: int = 20,
-        val_size: int = 0,
-        batch_size: int = 64,
-        eval_batch_size: int = 512,
-        steps: int | None = None,
-        pool_subset: int | None = None,
+        initial_size: Number = 20,
+        val_size: Number = 0,
+        batch_size: Count = 64,
+        eval_batch_size: Count = 512,
+        steps: Count | None = None,
+        pool_subset: Count | None = None,
         target: Target = "pool",
-        target_size: int = 200,
-        num_workers: int = 0,
-        seed: int = 0,
+        target_size: Count = 200,
+        num_workers: Number = 0,
+        seed: Number = 0,
     ) -> None:
         super().__init__()
-        for name, value, least in (
-            ("batch_size", batch_size, 1),
-            ("eval_batch_size", eval_batch_size, 1),
-            ("steps", 1 if steps is None else steps, 1),
-            ("pool_subset", 1 if pool_subset is None else pool_subset, 1),
-            ("initial_size", initial_size, 0),
-            ("val_size", val_size, 0),
-            ("target_size", target_size, 1),
-            ("num_workers", num_workers, 0),
-            ("seed", seed, 0),
-        ):
-            check_count(name, value, least)
         self.data = data
         if target not in ("pool", "test", "given"):
             raise ValueError(f"target must be pool, test or given, got {target!r}")
@@ -100,12 +92,14 @@ class ActiveDataModule(pl.LightningDataModule):
         self.num_workers = num_workers
         self.seed = seed
         self._member: _Member | None = None
+        self._start_at = (0, 0)
+        self.pieces = Pieces()  # of batches without gradients, if memory runs out
         rows = len(data.train)
         if val_size >= rows:
             raise ValueError(f"val_size must leave rows to buy: below {rows}, got {val_size}")
         split = torch.randperm(rows, generator=generator_for(seed, "split"))
         self.pool = LabelledPool(rows, held_out=split[:val_size].sort().values)
-        start = self._start(initial, initial_size)
+        start = first_rows(initial, initial_size, self.pool, data.train.targets, seed)
         self.pool.label(start, self._ask(start), self.oracle.name)
 
     @property
@@ -123,8 +117,8 @@ class ActiveDataModule(pl.LightningDataModule):
         """Number of labels paid for, the validation set included."""
         return self.pool.n_labelled + len(self.pool.held_out)
 
-    def label(self, indices: Sequence[int] | Tensor) -> Tensor:
-        """Ask the oracle for labels and move the rows from the pool to the labelled set.
+    def ask(self, indices: Sequence[int] | Tensor) -> Tensor:
+        """Ask the oracle for the labels of rows of the pool.
 
         Args:
             indices: [n]; dataset rows, in the order of choice.
@@ -134,12 +128,28 @@ class ActiveDataModule(pl.LightningDataModule):
 
         Raises:
             ValueError: if an index is out of range, given twice, labelled or held out: nothing is
-                asked then. If an answer is no class: nothing is changed then either.
+                asked then. If an answer is no class.
         """
-        self.pool.check(indices)
-        labels = self._ask(torch.as_tensor(indices, dtype=torch.long))
-        self.pool.label(indices, labels, self.oracle.name)
-        return labels
+        return self._ask(self.pool.check(indices))
+
+    def label(
+        self, indices: Sequence[int] | Tensor, labels: Sequence[int] | Tensor | None = None
+    ) -> Tensor:
+        """Move rows from the pool to the labelled set.
+
+        Args:
+            indices: [n]; dataset rows, in the order of choice.
+            labels: [n]; the oracle's answers; it is asked for them if None.
+
+        Returns:
+            [n] long: the labels.
+
+        Raises:
+            ValueError: as `ask` does; nothing is changed then.
+        """
+        given = self.ask(indices) if labels is None else torch.as_tensor(labels)
+        self.pool.label(indices, given, self.oracle.name)
+        return given
 
     def deal(self) -> Tensor:
         """Shuffle this round's candidates; `pool_dataloader` and positions follow that order."""
@@ -150,10 +160,9 @@ class ActiveDataModule(pl.LightningDataModule):
         rows = self.pool.n_labelled
         if rows == 0:
             raise ValueError("training needs at least 1 labelled row, got 0; see initial_size")
-        part = self._member.part if self._member else ""
-        generator = generator_for(self.seed, "batches", self.round, part=part)
-        drawn = torch.arange(rows)
+        part, drawn = self._member.part if self._member else "", torch.arange(rows)
         if self._member and self._member.bootstrap:
+            generator = generator_for(self.seed, "batches", self.round, part=f"rows of {part}")
             drawn = torch.randint(rows, (rows,), generator=generator)
         view = View(
             self.data.train,
@@ -162,13 +171,30 @@ class ActiveDataModule(pl.LightningDataModule):
             self.pool.labels[drawn],
             self.data.augment,
         )
-        if self.steps is None:
-            sampler = RandomSampler(view, generator=generator)
-        else:
-            draws = self.steps * self.batch_size
-            sampler = RandomSampler(view, replacement=True, num_samples=draws, generator=generator)
-        batches = BatchSampler(sampler, self.batch_size, drop_last=False)
+        start, self._start_at = self._start_at, (0, 0)
+        rank, processes = self._ranks
+        batches = TrainBatches(
+            rows,
+            self.batch_size,
+            steps=self.steps,
+            seed=self.seed,
+            round=self.round,
+            part=part,
+            rank=rank,
+            processes=processes,
+            start=start,
+        )
         return self._loader(view, batches)
+
+    def continue_training(self, epoch: int, batch: int) -> None:
+        """Let the next `train_dataloader` begin with a batch in the middle of a training."""
+        self._start_at = (epoch, batch)
+
+    @property
+    def _ranks(self) -> tuple[int, int]:
+        """Number of this process and of all that train together."""
+        trainer = self.trainer
+        return (trainer.global_rank, trainer.world_size) if trainer else (0, 1)
 
     @contextmanager
     def as_member(self, part: str, *, bootstrap: bool) -> Iterator[None]:
@@ -213,68 +239,43 @@ class ActiveDataModule(pl.LightningDataModule):
         return self._sequential(self._view(inputs, drawn), part)
 
     def val_dataloader(self) -> DataLoader[Any] | list[Any]:
-        """Validation rows with the dataset's labels, or nothing if `val_size` is 0."""
-        held = self.pool.held_out
-        if not len(held):
+        """Validation rows with the dataset's labels, or nothing if `val_size` is 0.
+
+        Of processes that work together each gets its share of the rows; so with the test rows.
+        """
+        if not len(self.pool.held_out):
             return []
+        held = share_of_rows(self.pool.held_out, *self._ranks)
         return self._sequential(self._view(self.data.train, held, self.data.train.targets[held]))
 
     def test_dataloader(self) -> DataLoader[Any]:
         """Test rows with the dataset's labels."""
-        rows = torch.arange(len(self.data.test))
-        return self._sequential(self._view(self.data.test, rows, self.data.test.targets))
+        rows = share_of_rows(torch.arange(len(self.data.test)), *self._ranks)
+        return self._sequential(self._view(self.data.test, rows, self.data.test.targets[rows]))
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the state of the pool; the rest follows from the arguments."""
-        return self.pool.state_dict()
+        """Return the state of the pool in plain lists; the rest follows from the arguments."""
+        state = self.pool.state_dict()
+        return {**state, "history": [list(purchase) for purchase in state["history"]]}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Restore the pool from `state_dict()`."""
         self.pool.load_state_dict(state_dict)
 
     def _ask(self, indices: Tensor) -> Tensor:
-        labels, classes = self.oracle(indices), len(self.data.classes)
-        wrong = [label for label in labels.tolist() if not 0 <= label < classes]
-        if wrong:
-            raise ValueError(
-                f"the oracle {self.oracle.name} must give labels from 0 to {classes - 1}, "
-                f"got {wrong[0]}"
-            )
-        return labels
-
-    def _start(self, initial: Start, size: int) -> Tensor:
-        free = self.pool.unlabelled
-        if not isinstance(initial, str):
-            return self.pool.check(initial)
-        if size > len(free):
-            raise ValueError(
-                f"initial_size must be at most the {len(free)} rows that may be bought, got {size}"
-            )
-        generator = generator_for(self.seed, "initial")
-        order = free[torch.randperm(len(free), generator=generator)]
-        if initial == "random":
-            return order[:size]
-        if initial != "balanced":
-            raise ValueError(
-                f"initial must be random, balanced or a list of dataset indices, got {initial!r}"
-            )
-        targets = self.data.train.targets[order]
-        rank = torch.empty_like(order)  # how many rows of its class come before each
-        for number in targets.unique():
-            members = (targets == number).nonzero().squeeze(1)
-            rank[members] = torch.arange(len(members))
-        return order[rank.argsort(stable=True)[:size]]
+        return ask(self.oracle, indices, len(self.data.classes))
 
     def _view(self, rows: Rows | Tensor, indices: Tensor, labels: Tensor | None = None) -> View:
         return View(rows, self.data.normalise, indices, labels)
 
     def _sequential(self, view: View, part: slice = WHOLE) -> DataLoader[Any]:
         first, stop, _ = part.indices(len(view))
-        size = self.eval_batch_size
+        size = min(self.eval_batch_size, self.pieces.most)
         starts = range(first, stop, size)
-        return self._loader(view, [slice(start, min(start + size, stop)) for start in starts])
+        slices = [slice(start, min(start + size, stop)) for start in starts]
+        return self._loader(view, FixedBatches(slices))
 
-    def _loader(self, view: View, batches: BatchSampler | list[slice]) -> DataLoader[Any]:
+    def _loader(self, view: View, batches: FixedBatches) -> DataLoader[Any]:
         return DataLoader(
             view,
             sampler=batches,  # one batch an item: rows are read by the batch

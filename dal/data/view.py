@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from dal.data.batches import Batch
 from dal.data.data import Rows, Transform
 
 
@@ -37,9 +38,17 @@ class View(Dataset[Any]):
     def __len__(self) -> int:
         return len(self.indices)
 
-    def __getitem__(self, positions: list[int] | slice) -> Tensor | tuple[Tensor, Tensor]:
+    def __getitem__(self, batch: Batch | slice) -> Tensor | tuple[Tensor, Tensor]:
+        positions = batch.positions if isinstance(batch, Batch) else batch
         inputs = self.rows[self.indices[positions]]
-        if self.augment is not None:
-            inputs = torch.stack([self.augment(image) for image in inputs])
-        batch = self.normalise(inputs)
-        return batch if self.labels is None else (batch, self.labels[positions])
+        if self.augment is not None and isinstance(batch, Batch):
+            inputs = _augmented(inputs, self.augment, batch.seed)
+        inputs = self.normalise(inputs)
+        return inputs if self.labels is None else (inputs, self.labels[positions])
+
+
+def _augmented(images: Tensor, augment: Transform, seed: int) -> Tensor:
+    """Augment the images of a batch alike, whichever process or worker loads it."""
+    with torch.random.fork_rng(devices=()):
+        torch.default_generator.manual_seed(seed)
+        return torch.stack([augment(image) for image in images])
