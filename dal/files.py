@@ -44,6 +44,18 @@ def settle(partial: Path, file: Path) -> None:
     _sync_folder(file.parent)
 
 
+def make_folder(folder: Path) -> None:
+    """Make a folder and those above it, if they are missing.
+
+    Raises:
+        ValueError: if that cannot be, naming it.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise unwritable(folder, error) from error
+
+
 def write_atomically(file: Path, content: bytes) -> None:
     """Write a file so that a kill leaves either the old content or the new."""
     with replacing(file) as stream:

@@ -4,7 +4,7 @@ import logging
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -131,9 +131,6 @@ def run_rounds(
             stack.callback(log.close)
         for log in logs:
             log.on_run_start(run)
-        previous = None
-        if kept and records:
-            previous = processes.first_does(lambda: kept.load_weights(len(records) - 1))
         trainings = Trainings(
             data,
             model,
@@ -141,37 +138,82 @@ def run_rounds(
             rank=processes.rank,
             every_n_steps=checkpoint_every_n_steps,
         )
-        unsaid = rounds - len(records)  # queries of which nothing was said yet
+        one = _Rounds(
+            trainings,
+            make_query=make_query,
+            weights=weights,
+            rounds=rounds,
+            query_size=query_size,
+            kept=kept,
+            processes=processes,
+        )
+        one.go_on_after(len(records) - 1)
         while not records or records[-1]["acquired"]:
-            number = len(records)
-            n = min(query_size, data.pool.n_unlabelled) if number < rounds else 0
-            acquire = make_query(n=n, preflight=unsaid) if n else None
-            unsaid = 0
-            folder = kept.training_folder(number) if kept else None
-            with global_seed(data.seed, "weights", number):
-                module = model()
-                if previous is not None:
-                    weights(module, previous)
-            record = run_round(replace(trainings, folder=folder), module, acquire)
-            record["acquired_labels"] = _buy(data, record["acquired"], processes)
-            previous = {name: value.cpu().clone() for name, value in module.state_dict().items()}
-            if kept:
-                processes.first_does(partial(kept.commit, record, data, previous))
-            records.append(record)
+            records.append(one.play(len(records)))
             for log in logs:
-                log.on_round_end(run, record)
+                log.on_round_end(run, records[-1])
         for log in logs:
             log.on_run_end(run)
     return records
 
 
-def _buy(data: ActiveDataModule, indices: list[int], processes: Processes) -> list[int]:
-    """Ask the oracle, in the first process alone, and label the rows in all."""
-    if not indices:
-        return []
-    labels: list[int] = processes.first_does(lambda: data.ask(indices).tolist())
-    data.label(indices, labels)
-    return labels
+@dataclass
+class _Rounds:
+    """Plays the rounds of a run, each with what the last one left."""
+
+    trainings: Trainings
+    make_query: Callable[..., Acquire]
+    weights: StartWeights
+    rounds: int
+    query_size: int
+    kept: RunDirectory | None
+    processes: Processes
+    previous: Mapping[str, Tensor] | None = None  # weights
+    told: bool = False  # what the queries will take
+
+    def go_on_after(self, number: int) -> None:
+        """Take the weights of the last round that was finished, if there is one."""
+        if self.kept and number >= 0:
+            self.previous = self.processes.first_does(partial(self.kept.load_weights, number))
+
+    def play(self, number: int) -> Record:
+        """Train, query, test, buy, and keep it all."""
+        data, kept = self.trainings.data, self.kept
+        n = min(self.query_size, data.pool.n_unlabelled) if number < self.rounds else 0
+        paid = self.processes.first_does(partial(_paid, kept, data)) if n else None
+        acquire = self._acquire(n, number) if n and paid is None else None
+        with global_seed(data.seed, "weights", number):
+            module = self.trainings.model()
+            if self.previous is not None:
+                self.weights(module, self.previous)
+        folder = kept.training_folder(number) if kept else None
+        record = run_round(replace(self.trainings, folder=folder), module, acquire)
+        if n:
+            record |= paid or self.processes.first_does(partial(_buy, data, record, kept))
+            data.label(record["acquired"], record["acquired_labels"])
+        self.previous = {name: value.cpu().clone() for name, value in module.state_dict().items()}
+        if kept:
+            self.processes.first_does(partial(kept.commit, record, data, self.previous))
+        return record
+
+    def _acquire(self, n: int, number: int) -> Acquire:
+        ahead, self.told = 0 if self.told else self.rounds - number, True
+        return self.make_query(n=n, preflight=ahead)
+
+
+def _paid(kept: RunDirectory | None, data: ActiveDataModule) -> Record | None:
+    """What was bought in this round before it was interrupted, if anything was."""
+    if kept is None:
+        return None
+    return kept.paid(data.round).read(data.pool.size, len(data.data.classes))
+
+
+def _buy(data: ActiveDataModule, record: Record, kept: RunDirectory | None) -> Record:
+    """Ask the oracle for what a round wants, and keep its answer before all else."""
+    bought = {"acquired_labels": data.ask(record["acquired"]).tolist()}
+    if kept:
+        kept.paid(record["round"]).save(record | bought)
+    return bought
 
 
 def _to_each(logs: Sequence[RoundLog], hook: str) -> Callable[..., None]:

@@ -149,12 +149,7 @@ class LabelledPool:
             ValueError: if the pool was not dealt since the last purchase, or a position is out
                 of range (negative ones included).
         """
-        if positions.dim() != 1 or (len(positions) and not _whole(positions)):
-            raise ValueError(
-                f"positions must be a list of whole numbers, got {positions.dtype} of shape "
-                f"{list(positions.shape)}"
-            )
-        positions, dealt = positions.cpu().long(), self.dealt
+        positions, dealt = _whole("positions", positions), self.dealt
         bad = positions[(positions < 0) | (positions >= len(dealt))]
         if len(bad):
             raise ValueError(
@@ -225,14 +220,7 @@ class LabelledPool:
 
     def _rows(self, indices: Sequence[int] | Tensor) -> Tensor:
         """Return indices as [n] long if all of them are distinct rows of the dataset."""
-        checked = _tensor("indices", indices)
-        if checked.dim() != 1:
-            raise ValueError(f"indices must be a list, got shape {list(checked.shape)}")
-        if not len(checked):
-            return torch.empty(0, dtype=torch.long)
-        if not _whole(checked):
-            raise ValueError(f"indices must be whole numbers, got {checked.dtype}")
-        checked = checked.long().cpu()
+        checked = _whole("indices", indices)
         bad = checked[(checked < 0) | (checked >= self.size)]
         if len(bad):
             raise ValueError(f"an index must lie between 0 and {self.size - 1}, got {int(bad[0])}")
@@ -274,20 +262,27 @@ class LabelledPool:
 
 def _labels(labels: Sequence[int] | Tensor, rows: Tensor) -> list[int]:
     """Return labels as a list if there is one for each of [n] rows."""
-    given = _tensor("labels", labels)
-    if given.shape != rows.shape:
-        raise ValueError(f"each index needs one label: {len(rows)} wanted, {given.numel()} given")
-    if len(given) and (not _whole(given) or given.min() < 0):
+    given = _whole("labels", labels)
+    if len(given) != len(rows):
+        raise ValueError(f"each index needs one label: {len(rows)} wanted, {len(given)} given")
+    if (given < 0).any():
         raise ValueError(f"labels must be whole numbers from 0 up, got {given.tolist()[:5]}")
     listed: list[int] = given.tolist()
-    return listed if len(rows) else []
+    return listed
 
 
-def _tensor(name: str, numbers: Sequence[int] | Tensor) -> Tensor:
+def _whole(name: str, numbers: Sequence[int] | Tensor) -> Tensor:
+    """Return numbers as [n] long on the CPU if they are a list of whole numbers."""
     try:
-        return torch.as_tensor(numbers)
+        given = torch.as_tensor(numbers)
     except (TypeError, ValueError, RuntimeError, OverflowError):
         raise ValueError(f"{name} must be a list of whole numbers, got {numbers!r:.80}") from None
+    if given.dim() != 1:
+        raise ValueError(f"{name} must be a list, got shape {list(given.shape)}")
+    inexact = given.is_floating_point() or given.is_complex() or given.dtype == torch.bool
+    if inexact and len(given):  # torch makes an empty list one of fractions
+        raise ValueError(f"{name} must be whole numbers, got {given.dtype}")
+    return given.long().cpu()
 
 
 def _numbers(name: str, listed: Any) -> list[int]:
@@ -295,8 +290,3 @@ def _numbers(name: str, listed: Any) -> list[int]:
     if not isinstance(listed, list | tuple) or set(map(type, listed)) - {int}:
         raise ValueError(f"{name} of a pool state must be a list of whole numbers")
     return list(listed)
-
-
-def _whole(numbers: Tensor) -> bool:
-    inexact = numbers.is_floating_point() or numbers.is_complex()
-    return not inexact and numbers.dtype != torch.bool

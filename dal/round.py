@@ -17,7 +17,7 @@ from dal.callbacks.loss_watch import LossWatch
 from dal.callbacks.round_log import Record
 from dal.callbacks.training_checkpoint import TrainingCheckpoint
 from dal.data.datamodule import ActiveDataModule
-from dal.files import load_tensors, save_atomically
+from dal.files import load_tensors, make_folder, save_atomically
 from dal.memory import peak_memory_bytes
 from dal.metrics_check import check_metrics
 from dal.posteriors.ensemble import Ensemble
@@ -86,7 +86,7 @@ class Trainings:
         with data.as_member(part, bootstrap=bootstrap):
             self.fit(self.new_trainer(watch, *checkpoint), member, checkpoint, part)
         if finished and self.rank == 0:
-            finished.parent.mkdir(exist_ok=True)
+            make_folder(finished.parent)
             save_atomically(finished, member.state_dict())
         return member
 

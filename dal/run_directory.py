@@ -22,12 +22,14 @@ from dal.data.fingerprint import TARGET, facts
 from dal.files import (
     append,
     load_tensors,
+    make_folder,
     read_json,
     reason,
     save_atomically,
     unwritable,
     write_atomically,
 )
+from dal.paid_labels import PaidLabels
 from dal.pool_file import PoolFile
 from dal.run_lock import locked
 from dal.run_records import read_lines, read_records
@@ -57,10 +59,7 @@ class RunDirectory:
         Raises:
             ValueError: if another process holds it, saying who, or it cannot be written.
         """
-        try:
-            self.state.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise unwritable(self.state, error) from error
+        make_folder(self.state)
         with locked(self.state / "lock", self.path):
             yield
 
@@ -77,7 +76,7 @@ class RunDirectory:
         described = facts(data.data)
         *lines, torn = read_lines(self._rounds)
         records = []
-        if lines:
+        if lines or self.paid(0).path.exists():
             self._compare_config(settings)
             self._compare_data(described)
             records = read_records(
@@ -147,6 +146,10 @@ class RunDirectory:
         It is removed when the round is finished.
         """
         return self.state / f"round-{round:04d}"
+
+    def paid(self, round: int) -> PaidLabels:
+        """Where the labels of an unfinished round are kept as soon as the oracle gave them."""
+        return PaidLabels(self.training_folder(round) / "paid.json")
 
     def _begin(self, file: Path, text: str) -> None:
         """Keep what a run without a finished round is of, and drop the training of another."""

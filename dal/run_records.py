@@ -45,13 +45,13 @@ def read_records(
     bought: set[int] = set()
     for number, line in enumerate(lines):
         try:
-            record = _checked(parse_json(line), classes)
+            record = _checked(parse_json(line), rows, classes)
             _follows(record, records)
             if record["n_pool"] != rows - held_out - record["n_labelled"]:
                 raise ValueError(f"it counts {record['n_pool']} rows in the pool")
             if record["labels_used"] != record["n_labelled"] + held_out:
                 raise ValueError(f"it counts {record['labels_used']} labels used")
-            _add(bought, record["acquired"], rows)
+            _add(bought, record["acquired"])
         except ValueError as error:
             raise ValueError(
                 f"{file} is damaged in line {number + 1} ({reason(error)}); restore it, or "
@@ -61,7 +61,7 @@ def read_records(
     return records
 
 
-def _checked(record: Any, classes: int) -> Record:
+def _checked(record: Any, rows: int, classes: int) -> Record:
     """Return a record that has what a run needs, of the right types."""
     if not isinstance(record, dict):
         raise ValueError(f"a round must be an object, got {type(record).__name__}")
@@ -71,14 +71,23 @@ def _checked(record: Any, classes: int) -> Record:
     for name in COUNTS:
         if type(record[name]) is not int or record[name] < 0:
             raise ValueError(f"{name} must be a whole number from 0 up")
-    _check_lists(record["acquired"], record["acquired_labels"], record["scores"], classes)
+    check_purchase(*(record[name] for name in LISTS), rows=rows, classes=classes)
     other = [name for name in record.keys() - {*COUNTS, *LISTS} if not _plain(record[name])]
     if other:
         raise ValueError(f"{', '.join(sorted(other))} must be a number, or null")
     return record
 
 
-def _check_lists(acquired: Any, labels: Any, scores: Any, classes: int) -> None:
+def check_purchase(acquired: Any, labels: Any, scores: Any, *, rows: int, classes: int) -> None:
+    """Raise ValueError unless these are the rows, labels and scores of a purchase.
+
+    Args:
+        acquired: rows of the dataset.
+        labels: one class number each.
+        scores: one each, or None.
+        rows: of the dataset.
+        classes: how many there are.
+    """
     for name, listed in (("acquired", acquired), ("acquired_labels", labels)):
         if not isinstance(listed, list) or _kinds(listed) - {int}:
             raise ValueError(f"{name} must be a list of whole numbers")
@@ -88,6 +97,9 @@ def _check_lists(acquired: Any, labels: Any, scores: Any, classes: int) -> None:
         raise ValueError("acquired, acquired_labels and scores must be of one length")
     if any(not 0 <= label < classes for label in labels):
         raise ValueError(f"labels must lie between 0 and {classes - 1}")
+    outside = [index for index in acquired if not 0 <= index < rows]
+    if outside:
+        raise ValueError(f"acquired must lie between 0 and {rows - 1}, got {outside[0]}")
 
 
 def _follows(record: Record, earlier: list[Record]) -> None:
@@ -103,10 +115,8 @@ def _follows(record: Record, earlier: list[Record]) -> None:
         raise ValueError(f"it counts {record['n_labelled']} labelled rows")
 
 
-def _add(bought: set[int], acquired: list[int], rows: int) -> None:
+def _add(bought: set[int], acquired: list[int]) -> None:
     for index in acquired:
-        if not 0 <= index < rows:
-            raise ValueError(f"acquired must lie between 0 and {rows - 1}, got {index}")
         if index in bought:
             raise ValueError(f"row {index} is bought twice")
         bought.add(index)
