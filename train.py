@@ -55,7 +55,7 @@ def main(config: DictConfig) -> float | None:
 
 def experiment(config: DictConfig, directory: Path, title: str, *, sweep: bool) -> float | None:
     """Build what the configuration names and run the rounds."""
-    with Console().status("loading torch and lightning"):
+    with Console(quiet=bool(place())).status("loading torch and lightning"):
         from dal.callbacks.curve import Curve
         from dal.callbacks.progress import ProgressLog
         from dal.configuration import DATA, ROUNDS
@@ -258,7 +258,8 @@ def cli() -> None:
         print(stopped, file=sys.stderr)
         sys.exit(stopped.exit_code)
     except KeyboardInterrupt:
-        sys.exit("interrupted; the same command continues after the last finished round")
+        said = "interrupted; the same command continues after the last finished round"
+        sys.exit(1 if place() else said)
 
 
 if __name__ == "__main__":

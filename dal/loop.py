@@ -117,13 +117,10 @@ def run_rounds(
     root = kept.path if kept else None
     with ExitStack() as stack:
         stack.enter_context(quiet_lightning())
-        own = kept if probe.is_global_zero else None  # other processes neither read nor write
-        if own:
-            stack.enter_context(own.hold())
-        begun = own.resume(data, config or {}) if own else []
         processes = launch(probe)
         stack.enter_context(naming_lost_processes(processes))
-        records, state = processes.first_does(lambda: (begun, data.state_dict()))
+        begin = partial(_begin, stack, kept, data, config or {})
+        records, state = processes.first_does(begin)  # the others neither read nor write files
         data.load_state_dict(state)
         logs = logs if processes.first else ()
         run = Run(data, name_of(strategy), rounds, query_size, root, records)
@@ -199,6 +196,19 @@ class _Rounds:
     def _acquire(self, n: int, number: int) -> Acquire:
         ahead, self.told = 0 if self.told else self.rounds - number, True
         return self.make_query(n=n, preflight=ahead)
+
+
+def _begin(
+    stack: ExitStack,
+    kept: RunDirectory | None,
+    data: ActiveDataModule,
+    config: Mapping[str, Any],
+) -> tuple[list[Record], dict[str, Any]]:
+    """Hold the directory until the stack closes; give the finished rounds and the pool's state."""
+    if kept is None:
+        return [], data.state_dict()
+    stack.enter_context(kept.hold())
+    return kept.resume(data, config), data.state_dict()
 
 
 def _paid(kept: RunDirectory | None, data: ActiveDataModule) -> Record | None:
