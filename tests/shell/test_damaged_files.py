@@ -1,6 +1,7 @@
 """A damaged file of a run is named with what to do, and the run is left alone."""
 
 import json
+import re
 import shutil
 
 import pytest
@@ -98,53 +99,79 @@ def of_round(number, **changes):
 
 
 ROUNDS = {
-    "another number": of_round(1, round=7),
-    "a number that is true": of_round(1, round=True),
-    "a number with a fraction": of_round(1, round=1.0),
-    "a round lost": lambda old: b"".join(old.splitlines(keepends=True)[::2]),
-    "rounds that changed places": lambda old: b"".join(reversed(old.splitlines(keepends=True))),
-    "an empty line": lambda old: b"\n" + old,
-    "no index": of_round(1, acquired=None),
-    "no labels": of_round(1, acquired_labels=None),
-    "no count": of_round(1, n_labelled=None),
-    "an index past the data": of_round(1, acquired=[1, 40]),
-    "a negative index": of_round(1, acquired=[1, -1]),
-    "an index past 64 bits": of_round(1, acquired=[1, 2**70]),
-    "an index that is a word": of_round(1, acquired=[1, "2"]),
-    "an index that is true": of_round(1, acquired=[2, True]),
-    "an index twice": of_round(1, acquired=[30, 30]),
-    "rows of another round": lambda old: of_round(
-        1, acquired=json.loads(old.splitlines()[0])["acquired"]
-    )(old),
-    "indices by key": of_round(1, acquired={"1": 2}),
-    "nested indices": of_round(1, acquired=[[1], [2]]),
-    "a label too few": of_round(1, acquired_labels=[1]),
-    "a label that is no class": of_round(1, acquired_labels=[0, 3]),
-    "a negative label": of_round(1, acquired_labels=[0, -1]),
-    "a score too many": of_round(1, scores=[1, 2, 3]),
-    "scores that are words": of_round(1, scores=["a", "b"]),
-    "nothing bought before the end": of_round(0, acquired=[], acquired_labels=[], scores=[]),
-    "another count of labels": of_round(1, n_labelled=5),
-    "another count of labels used": of_round(1, labels_used=5),
-    "another count of the pool": of_round(1, n_pool=5),
-    "a metric that is a word": of_round(1, **{"test/accuracy": "high"}),
-    "a metric that is an object": of_round(1, **{"test/accuracy": {"_target_": "os.system"}}),
-    "NaN": lambda old: old.replace(b"0.5", b"NaN"),
-    "infinity": lambda old: old.replace(b"0.5", b"-Infinity"),
-    "infinity in digits": lambda old: old.replace(b"0.5", b"1e999"),
-    "digits without end": lambda old: old.replace(b"0.5", b"9" * 10_000),
+    "another number": (of_round(1, round=7), r"line 2 \(round 7 where 1 was expected"),
+    "a number that is true": (of_round(1, round=True), "round must be a whole number"),
+    "a number with a fraction": (of_round(1, round=1.0), "round must be a whole number"),
+    "a negative count": (of_round(1, n_pool=-1), "n_pool must be a whole number from 0 up"),
+    "a round lost": (
+        lambda old: b"".join(old.splitlines(keepends=True)[::2]),
+        r"line 2 \(round 2 where 1 was expected",
+    ),
+    "rounds that changed places": (
+        lambda old: b"".join(reversed(old.splitlines(keepends=True))),
+        r"line 1 \(round 2 where 0 was expected",
+    ),
+    "an empty line": (lambda old: b"\n" + old, r"line 1 \(Expecting value"),
+    "no index": (of_round(1, acquired=None), "acquired missing"),
+    "no labels": (of_round(1, acquired_labels=None), "acquired_labels missing"),
+    "no count": (of_round(1, n_labelled=None), "n_labelled missing"),
+    "an index past the data": (of_round(1, acquired=[30, 40]), "between 0 and 39, got 40"),
+    "a negative index": (of_round(1, acquired=[30, -1]), "between 0 and 39, got -1"),
+    "an index past 64 bits": (of_round(1, acquired=[30, 2**70]), f"39, got {2**70}"),
+    "an index that is a word": (
+        of_round(1, acquired=[30, "31"]),
+        "acquired must be a list of whole",
+    ),
+    "an index that is true": (of_round(1, acquired=[30, True]), "acquired must be a list of whole"),
+    "an index twice": (of_round(1, acquired=[30, 30]), "row 30 is bought twice"),
+    "rows of another round": (
+        lambda old: of_round(1, acquired=json.loads(old.splitlines()[0])["acquired"])(old),
+        r"line 2 \(row \d+ is bought twice",
+    ),
+    "indices by key": (of_round(1, acquired={"30": 31}), "acquired must be a list of whole"),
+    "nested indices": (of_round(1, acquired=[[30], [31]]), "acquired must be a list of whole"),
+    "a label too few": (of_round(1, acquired_labels=[1]), "must be of one length"),
+    "a label that is no class": (
+        of_round(1, acquired_labels=[0, 3]),
+        "labels must lie between 0 and 2",
+    ),
+    "a negative label": (of_round(1, acquired_labels=[0, -1]), "labels must lie between 0 and 2"),
+    "a score too many": (of_round(1, scores=[1, 2, 3]), "must be of one length"),
+    "scores that are words": (of_round(1, scores=["a", "b"]), "scores must be a list of numbers"),
+    "nothing bought before the end": (
+        of_round(0, acquired=[], acquired_labels=[], scores=[]),
+        r"line 2 \(the round before was the last",
+    ),
+    "another count of labels": (
+        of_round(1, n_labelled=5, labels_used=10, n_pool=30),
+        r"line 2 \(it counts 5 labelled rows",
+    ),
+    "another count of labels used": (of_round(1, labels_used=5), "it counts 5 labels used"),
+    "another count of the pool": (of_round(1, n_pool=5), "it counts 5 rows in the pool"),
+    "a metric that is a word": (
+        of_round(1, **{"test/accuracy": "high"}),
+        "test/accuracy must be a number, or null",
+    ),
+    "a metric that is an object": (
+        of_round(1, **{"test/accuracy": {"_target_": "os.system"}}),
+        "test/accuracy must be a number, or null",
+    ),
+    "NaN": (lambda old: old.replace(b"0.5", b"NaN"), "finite, got NaN"),
+    "infinity": (lambda old: old.replace(b"0.5", b"-Infinity"), "finite, got -Infinity"),
+    "infinity in digits": (lambda old: old.replace(b"0.5", b"1e999"), "finite, got 1e999"),
+    "digits without end": (lambda old: old.replace(b"0.5", b"9" * 10_000), "digits"),
 }
 
 
-@pytest.mark.parametrize("content", ROUNDS.values(), ids=ROUNDS)
-def test_a_round_that_cannot_have_been_is_refused(path, content):
+@pytest.mark.parametrize(("content", "said"), ROUNDS.values(), ids=ROUNDS)
+def test_a_round_that_cannot_have_been_is_refused_with_the_reason(path, content, said):
     damaged(path, "rounds.jsonl", content)
-    refused(path, "rounds.jsonl")
+    assert re.search(said, refused(path, "rounds.jsonl"))
 
 
 AGAINST_THE_POOL = {
     "the last round lost": lambda old: b"".join(old.splitlines(keepends=True)[:-1]),
-    "other rows": of_round(1, acquired=[30, 31]),
+    "other rows": of_round(1, acquired=[37, 38]),
     "other labels": lambda old: of_round(
         1, acquired_labels=[(n + 1) % 3 for n in json.loads(old.splitlines()[1])["acquired_labels"]]
     )(old),
@@ -154,7 +181,7 @@ AGAINST_THE_POOL = {
 @pytest.mark.parametrize("content", AGAINST_THE_POOL.values(), ids=AGAINST_THE_POOL)
 def test_a_round_that_the_pool_does_not_know_is_refused(path, content):
     damaged(path, "rounds.jsonl", content)
-    refused(path, "state/pool.json")
+    assert "rounds.jsonl says was bought" in refused(path, "state/pool.json")
 
 
 def of_pool(**changes):
@@ -170,31 +197,41 @@ def of_purchase(number, place, value):
     return change
 
 
+BOUGHT = "it does not hold what .* says was bought"
 POOLS = {
-    "of other data": of_pool(size=41),
-    "other rows held out": of_pool(held_out=[]),
-    "no history": of_pool(history=[]),
-    "other rows at the start": of_purchase(0, 1, [38, 39]),
-    "other rows bought": of_purchase(2, 1, [38, 39]),
-    "other labels bought": of_purchase(2, 2, [2, 2]),
-    "a label at the start that is no class": of_purchase(0, 2, [0, 3]),
-    "a kind that is none": of_purchase(1, 0, "forget"),
-    "a purchase as a correction": of_purchase(3, 0, "relabel"),
-    "a purchase lost": lambda old: of_pool(history=json.loads(old)["history"][:-2])(old),
-    "a purchase twice": lambda old: of_pool(history=json.loads(old)["history"] * 2)(old),
-    "a correction to no class": lambda old: of_pool(
-        history=[
-            *json.loads(old)["history"],
-            ["relabel", json.loads(old)["history"][0][1], [0, 9], ""],
-        ]
-    )(old),
+    "of other data": (of_pool(size=41), "of 41 rows, the dataset has 40"),
+    "other rows held out": (of_pool(held_out=[]), "starts from or holds out"),
+    "no history": (of_pool(history=[]), "starts from or holds out"),
+    "other rows at the start": (of_purchase(0, 1, [38, 39]), "starts from or holds out"),
+    "other rows bought": (of_purchase(2, 1, [37, 38]), BOUGHT),
+    "other labels bought": (of_purchase(2, 2, [2, 2]), BOUGHT),
+    "a label at the start that is no class": (
+        of_purchase(0, 2, [0, 3]),
+        "labels must lie between 0 and 2",
+    ),
+    "a kind that is none": (of_purchase(1, 0, "forget"), "needs a history of"),
+    "a purchase as a correction": (of_purchase(3, 0, "relabel"), "is not labelled"),
+    "purchases lost": (lambda old: of_pool(history=json.loads(old)["history"][:-2])(old), BOUGHT),
+    "a purchase twice": (
+        lambda old: of_pool(history=json.loads(old)["history"] * 2)(old),
+        "is labelled or held out already",
+    ),
+    "a correction to no class": (
+        lambda old: of_pool(
+            history=[
+                *json.loads(old)["history"],
+                ["relabel", json.loads(old)["history"][0][1], [0, 9], ""],
+            ]
+        )(old),
+        "labels must lie between 0 and 2",
+    ),
 }
 
 
-@pytest.mark.parametrize("content", POOLS.values(), ids=POOLS)
-def test_a_pool_that_cannot_be_is_refused(path, content):
+@pytest.mark.parametrize(("content", "said"), POOLS.values(), ids=POOLS)
+def test_a_pool_that_cannot_be_is_refused_with_the_reason(path, content, said):
     damaged(path, "state/pool.json", content)
-    refused(path, "state/pool.json")
+    assert re.search(said, refused(path, "state/pool.json"))
 
 
 BOMB = b"a0: &a0 {k: v}\n" + b"".join(

@@ -4,8 +4,11 @@ import json
 import shutil
 
 import pytest
+import torch
+from torch import nn
 
-from dal.models.weights import warm
+from dal.models.classifier import Classifier
+from dal.models.weights import cold, shrink_perturb, warm
 
 CHANGES = {
     "a number": ({"seed": 1}, r"seed \(0 -> 1\)"),
@@ -118,3 +121,44 @@ def test_lost_weights_are_refused_with_their_file(kept_run, after, damage):
     if damage == "cut":
         file.write_bytes(content[: len(content) // 2])
     refused(kept_run, after(1), r"weights-0001\.pt is damaged", weights=warm)
+
+
+OTHER_NETWORKS = {
+    "wider": (
+        [nn.Linear(4, 32), nn.ReLU(), nn.Dropout(0.5), nn.Linear(32, 3)],
+        r"network\.0\.bias is \[16\] there and \[32\] here",
+    ),
+    "a layer less": ([nn.Linear(4, 16)], r"network\.3\.bias is \[3\] there and absent here"),
+    "a layer more": (
+        [nn.Linear(4, 16), nn.ReLU(), nn.Linear(16, 16), nn.Linear(16, 3)],
+        r"network\.2\.bias is absent there and \[16\] here",
+    ),
+}
+
+
+@pytest.fixture
+def begun(kit, run, tmp_path):
+    """The folder of a run that was killed in its second round."""
+    with pytest.raises(kit.KilledError):
+        run(directory=tmp_path / "run", logs=[kit.KillAt("on_train_start", 1)])
+    return tmp_path / "run"
+
+
+@pytest.mark.parametrize("weights", [warm, shrink_perturb])
+@pytest.mark.parametrize(("layers", "said"), OTHER_NETWORKS.values(), ids=OTHER_NETWORKS)
+def test_weights_of_another_network_are_refused_by_what_differs(run, begun, weights, layers, said):
+    before = listing(begun)
+    with pytest.raises(ValueError, match=said) as error:
+        run(directory=begun, model=lambda: other(layers), weights=weights)
+    assert str(error.value).startswith("the last round's weights are of another network: ")
+    assert "restore state/weights-*.pt of the run's folder" in str(error.value)
+    assert listing(begun) == before
+
+
+def test_weights_of_another_network_do_no_harm_where_none_are_taken_over(run, begun):
+    layers, _ = OTHER_NETWORKS["wider"]
+    assert len(run(directory=begun, model=lambda: other(layers), weights=cold)) == 4
+
+
+def other(layers):
+    return Classifier(nn.Sequential(*layers), 3, lambda p: torch.optim.Adam(p, lr=0.05))

@@ -196,7 +196,7 @@ BAD_CORRECTIONS = {
     "given twice": ([5, 5], [1, 1], "twice"),
     "without a label": ([5, 2], [1], "one label"),
     "with a negative label": ([5, 2], [1, -1], "from 0 up"),
-    "with a fraction": ([5], [0.5], "from 0 up"),
+    "with a fraction": ([5], [0.5], "labels must be whole numbers, got torch.float32"),
 }
 
 

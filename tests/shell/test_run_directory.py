@@ -125,6 +125,33 @@ def test_one_changed_row_is_seen_in_a_small_data_set(path):
     refused(path, "other test inputs; bring back", data=toy_data(test=test))
 
 
+TWO_CLASSES = toy_data(rows(40, 0, classes=2), rows(9, 1, classes=2), classes="ab")
+
+
+def test_a_data_set_of_fewer_classes_is_told_as_what_it_is_not_as_damage(path):
+    refused(path, "other classes, other train labels", data=TWO_CLASSES)
+
+
+@pytest.mark.parametrize("name", ["fewer rows", "fewer classes"])
+def test_another_data_set_of_the_configuration_is_told_by_the_keys_that_differ(tmp_path, name):
+    digits = {"seed": 0, "dataset": {"_target_": "dal.data.digits.digits"}}
+    mine = {"seed": 0, "dataset": {"_target_": "dal.data.tensors.tensors", "path": "my.npz"}}
+    data = {
+        "fewer rows": toy_data(train=rows(12, 7)),
+        "fewer classes": TWO_CLASSES,
+    }
+    continued(tmp_path / "run", 2, config=digits)
+    before = contents(tmp_path)
+    with pytest.raises(ValueError, match="another configuration") as error:
+        continued(tmp_path / "run", config=mine, data=data[name])
+    said = str(error.value)
+    assert "dataset._target_ (dal.data.digits.digits -> dal.data.tensors.tensors)" in said
+    assert "dataset.path (None -> my.npz)" in said
+    assert "seed" not in said
+    assert "damaged" not in said
+    assert contents(tmp_path) == before
+
+
 def refused(path, said, **given):
     before = contents(path)
     with pytest.raises(ValueError, match=r"data set changed since the run in .* began") as error:

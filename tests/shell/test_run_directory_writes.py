@@ -127,3 +127,37 @@ def test_files_are_safe_before_they_take_the_place_of_the_old(path, monkeypatch)
         ("rename", "pool.json"),
         ("sync", "state"),
     ]
+
+
+@pytest.fixture
+def synced(monkeypatch):
+    """The files and folders that the disk was asked to keep, in order."""
+    paths, sync = [], os.fsync
+
+    def fsync(handle):
+        paths.append(Path(f"/proc/self/fd/{handle}").readlink())
+        sync(handle)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    return paths
+
+
+def test_the_first_line_is_safe_with_the_name_of_its_new_file(tmp_path, synced):
+    directory, data, records = continued(tmp_path)
+    synced.clear()
+    play(directory, data, records)
+    line = synced.index(tmp_path / "rounds.jsonl")
+    assert synced[line + 1] == tmp_path
+
+
+def test_a_file_system_that_syncs_no_folders_is_written_all_the_same(tmp_path, monkeypatch):
+    sync = os.fsync
+
+    def fsync(handle):
+        if Path(f"/proc/self/fd/{handle}").readlink().is_dir():
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+        sync(handle)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    continued(tmp_path, 2)
+    assert len(continued(tmp_path)[2]) == 2

@@ -19,9 +19,9 @@ FONTS = mpl.get_configdir()  # found once, not anew in every empty home
 CLOCKS = ("seconds", "bytes")
 
 
-def started(folder, *arguments, limit=None):
+def started(folder, limit=None):
     """Run `train.py` in another process, with no file above `limit` blocks."""
-    command = [sys.executable, str(ROOT / "train.py"), *COMMAND, *arguments]
+    command = [sys.executable, str(ROOT / "train.py"), *COMMAND]
     if limit:
         command = ["sh", "-c", f'ulimit -f {limit} && exec "$@"', "sh", *command]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "HYDRA_FULL_ERROR": "0"}
@@ -46,12 +46,18 @@ def line_of(code, err):
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory):
-    """The folder of a run that nothing went wrong with."""
-    folder = tmp_path_factory.mktemp("whole")
-    ended = started(folder)
-    assert ended.returncode == 0, ended.stderr
-    return folder
+def _kept(tmp_path_factory):
+    return tmp_path_factory.mktemp("whole")
+
+
+@pytest.fixture
+def whole(_kept, train, folder):
+    """The folder of a run that nothing went wrong with, made once."""
+    if not any(_kept.iterdir()):
+        ended = train(*COMMAND)
+        assert ended.code == 0, ended.err
+        (folder / "runs").rename(_kept / "runs")
+    return _kept
 
 
 @contextmanager
@@ -105,17 +111,21 @@ def test_a_disk_that_fills_up_ends_the_run_with_one_line_until_there_is_space(
         monkeypatch.chdir(tmp_path)
 
 
-def test_a_folder_that_may_only_be_read_is_one_line_and_stays_as_it_was(tmp_path, whole):
+def test_a_folder_that_may_only_be_read_is_one_line_and_stays_as_it_was(
+    train, tmp_path, monkeypatch, whole
+):
     disk = tmp_path / "disk"
     with mounted(disk, "size=64m"):
         shutil.copytree(whole / "runs", disk / "runs")
         before = {file: file.read_bytes() for file in disk.rglob("*") if file.is_file()}
         remounted(disk, "ro")
+        monkeypatch.chdir(disk)
         for arguments, place in (((), "seed=0"), (("name=new",), "runs")):
-            ended = started(disk, *arguments)
-            line = line_of(ended.returncode, ended.stderr)
+            ended = train(*COMMAND, *arguments)
+            line = line_of(ended.code, ended.err)
             assert "Read-only file system" in line
             assert place in line
+        monkeypatch.chdir(tmp_path)
         assert {file: file.read_bytes() for file in disk.rglob("*") if file.is_file()} == before
 
 
@@ -164,15 +174,20 @@ def test_data_that_changed_since_the_run_began_is_refused(train, folder):
 
 def test_a_second_process_in_the_folder_of_a_run_is_told_who_is_there(train, run):
     hold = (
-        "import sys, time\nfrom pathlib import Path\nfrom dal.run_lock import locked\n"
-        "with locked(Path(sys.argv[1]), 'x'):\n    print('held', flush=True)\n    time.sleep(600)"
+        "import fcntl, os, sys, time\n"
+        "file = open(sys.argv[1], 'w')\n"
+        "fcntl.lockf(file, fcntl.LOCK_EX)\n"
+        "print('held', flush=True)\n"
+        "time.sleep(600)"
     )
-    command = [sys.executable, "-c", hold, str(run / "state" / "lock")]
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    with subprocess.Popen(command, stdout=subprocess.PIPE, env=environment) as holder:
-        holder.stdout.readline()
+    holder = {"process": 7, "host": "node1", "since": "18:02", "command": "python train.py"}
+    file = run / "state" / "lock"
+    command = [sys.executable, "-c", hold, str(file)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+        process.stdout.readline()
+        file.write_text(json.dumps(holder))
         ended = train(*COMMAND)
-        holder.kill()
+        process.kill()
     line = line_of(ended.code, ended.err)
-    assert f"is in use by process {holder.pid} on" in line
+    assert "is in use by process 7 on node1 since 18:02 (python train.py); wait for it" in line
     assert train(*COMMAND).code == 0
