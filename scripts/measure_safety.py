@@ -62,6 +62,7 @@ def time_of_job(folder: Path, job: list[str]) -> tuple[dict[str, float], float]:
     spent: dict[str, float] = defaultdict(float)
     for owner, names in (
         (RunDirectory, ("resume", "commit", "load_weights")),
+        (PaidLabels, ("save", "read")),
         (WandbLog, ("_keep", "_read", "_logged")),
     ):
         for name in names:
@@ -134,9 +135,11 @@ def time_on_large_pool(folder: Path) -> dict[str, float]:
             record = {"round": number, "n_labelled": data.n_labelled, "acquired": bought}
             record["acquired_labels"] = data.ask(bought).tolist()
             record["scores"] = torch.rand(QUERY_SIZE, generator=generator).tolist()
+            record["acquisition_seconds"] = 0.0
             data.label(bought, record["acquired_labels"])
             spent.clear()
             started = time.perf_counter()
+            directory.paid(number).save(record)
             directory.commit(record, data, weights)
             total = time.perf_counter() - started
             rounds.append({ROUND: total - spent[WEIGHTS], **spent})

@@ -98,9 +98,9 @@ FAULTS = {
         "tests/shell",
     ),
     "second fit on one Trainer": Fault(
-        "dal/loop.py",
-        "                make_trainer(watch, *([acquire] if acquire else [])),\n",
-        "                globals().setdefault('_one', make_trainer(watch, acquire or watch)),\n",
+        "dal/round.py",
+        "    trainer = trainings.new_trainer(watch, *([acquire] if acquire else []), *checkpoint)\n",
+        "    trainer = globals().setdefault('_one', trainings.new_trainer(watch, acquire or watch))\n",
         "tests/shell",
     ),
     "one mask for all samples": Fault(
@@ -139,8 +139,32 @@ FAULTS = {
         "degree -= balls.counts(best)",
         "tests/functional/test_typicality.py",
     ),
-    "members that start from equal weights": Fault(
+    "test rows measured by every process": Fault(
+        "dal/data/batches.py",
+        "return torch.tensor_split(rows, processes)[rank]",
+        "return rows",
+        "tests/shell/test_batches.py",
+    ),
+    "random generators forgotten in the middle of a training": Fault(
+        "dal/callbacks/training_checkpoint.py",
+        'torch.set_rng_state(self.loaded["cpu"][rank].cpu().clone())',
+        "rank = rank",
+        "tests/shell/test_training_checkpoint.py",
+    ),
+    "labels that were paid for asked again": Fault(
         "dal/loop.py",
+        "record |= paid or self.processes",
+        "record |= self.processes",
+        "tests/shell/test_paid_labels.py",
+    ),
+    "a purchase lost between its line and the pool": Fault(
+        "dal/run_directory.py",
+        "if pool.round == len(bought) - 1:",
+        "if pool.round == len(bought) + 1:",
+        "tests/shell/test_loop_resume.py",
+    ),
+    "members that start from equal weights": Fault(
+        "dal/round.py",
         'global_seed(data.seed, "weights", data.round, part)',
         'global_seed(data.seed, "weights", data.round)',
         "tests/shell/test_ensemble.py",

@@ -40,7 +40,7 @@ CASES = {
     "missing folder": (["dataset=image_folder", "data_dir=absent"], "no folder"),
     "empty test set": (["dataset.test_size=0"], "dataset.test_size must be a whole number of at"),
     "spawned processes": (
-        ["trainer=cpu", "+trainer.strategy=ddp_spawn", "trainer.devices=2"],
+        ["trainer=cpu", "trainer.strategy=ddp_spawn", "trainer.devices=2"],
         "trainer.strategy must be ddp",
     ),
     "diverged": (["strategy=margin", "optimizer.lr=1e30", "steps=20"], "diverged"),

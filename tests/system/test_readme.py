@@ -27,7 +27,7 @@ def test_the_table_of_strategies_is_what_its_script_writes():
 
 def test_the_readme_holds_the_two_commands_that_set_up_a_fresh_machine():
     assert "\npip install -e . && python train.py strategy=bald\n" in README
-    assert "\npip install -e '.[dev]' && python -m pytest\n" in README
+    assert "\npip install -e '.[dev]' && python -m pytest -n auto\n" in README
 
 
 def test_every_path_in_the_layout_exists():
