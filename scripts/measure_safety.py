@@ -57,6 +57,7 @@ def main() -> None:
 def time_of_job(folder: Path, job: list[str]) -> tuple[dict[str, float], float]:
     """Run `train.py` in this process; give the seconds in what keeps it safe, and all of them."""
     from dal.callbacks.wandb_log import WandbLog
+    from dal.paid_labels import PaidLabels
     from dal.run_directory import RunDirectory
 
     spent: dict[str, float] = defaultdict(float)

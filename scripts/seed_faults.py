@@ -99,8 +99,8 @@ FAULTS = {
     ),
     "second fit on one Trainer": Fault(
         "dal/round.py",
-        "    trainer = trainings.new_trainer(watch, *([acquire] if acquire else []), *checkpoint)\n",
-        "    trainer = globals().setdefault('_one', trainings.new_trainer(watch, acquire or watch))\n",
+        "trainer = trainings.new_trainer(watch, *([acquire] if acquire else []), *checkpoint)",
+        "trainer = globals().setdefault('_', trainings.new_trainer(watch, acquire or watch))",
         "tests/shell",
     ),
     "one mask for all samples": Fault(
