@@ -4,6 +4,7 @@ import errno
 import json
 import math
 import os
+import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -50,8 +51,11 @@ def make_folder(folder: Path) -> None:
     Raises:
         ValueError: if that cannot be, naming it.
     """
+    missing = [one for one in (folder, *folder.parents) if not one.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        for made in missing:
+            _sync_folder(made.parent)
     except OSError as error:
         raise unwritable(folder, error) from error
 
@@ -124,6 +128,10 @@ def load_tensors(file: Path) -> Any:
         ValueError: if the file is missing or damaged, or holds objects, which are not made.
     """
     try:
+        with zipfile.ZipFile(file) as archive:
+            wrong = archive.testzip()  # torch checks no sums
+        if wrong is not None:
+            raise ValueError(f"the sum of its part {wrong} is wrong")
         return torch.load(file, weights_only=True, map_location="cpu")
     except OSError as error:
         raise ValueError(reason(error)) from error

@@ -135,7 +135,7 @@ def run_rounds(
             rank=processes.rank,
             every_n_steps=checkpoint_every_n_steps,
         )
-        one = _Rounds(
+        player = _Rounds(
             trainings,
             make_query=make_query,
             weights=weights,
@@ -144,9 +144,9 @@ def run_rounds(
             kept=kept,
             processes=processes,
         )
-        one.go_on_after(len(records) - 1)
+        player.go_on_after(len(records) - 1)
         while not records or records[-1]["acquired"]:
-            records.append(one.play(len(records)))
+            records.append(player.play(len(records)))
             for log in logs:
                 log.on_round_end(run, records[-1])
         for log in logs:
@@ -177,7 +177,7 @@ class _Rounds:
         """Train, query, test, buy, and keep it all."""
         data, kept = self.trainings.data, self.kept
         n = min(self.query_size, data.pool.n_unlabelled) if number < self.rounds else 0
-        paid = self.processes.first_does(partial(_paid, kept, data)) if n else None
+        paid = self.processes.first_does(partial(_paid, kept, data, n)) if n else None
         acquire = self._acquire(n, number) if n and paid is None else None
         with global_seed(data.seed, "weights", number):
             module = self.trainings.model()
@@ -211,11 +211,11 @@ def _begin(
     return kept.resume(data, config), data.state_dict()
 
 
-def _paid(kept: RunDirectory | None, data: ActiveDataModule) -> Record | None:
+def _paid(kept: RunDirectory | None, data: ActiveDataModule, n: int) -> Record | None:
     """What was bought in this round before it was interrupted, if anything was."""
     if kept is None:
         return None
-    return kept.paid(data.round).read(data.pool.size, len(data.data.classes))
+    return kept.paid(data.round).read(n, data.pool, len(data.data.classes))
 
 
 def _buy(data: ActiveDataModule, record: Record, kept: RunDirectory | None) -> Record:
@@ -271,6 +271,7 @@ def _check(
     except MisconfigurationException as error:
         raise ValueError(f"trainer: {error} Use trainer=cpu, or trainer=auto.") from None
     check_strategy(probe)
+    data.check_shares(probe.world_size)
     return probe
 
 
@@ -285,6 +286,7 @@ def quiet_lightning() -> Iterator[None]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", PossibleUserWarning)
             warnings.filterwarnings("ignore", "Total length of `list` across ranks is zero")
+            warnings.filterwarnings("ignore", "Be aware that when using `ckpt_path`")
             warnings.filterwarnings(
                 "ignore", r"`isinstance\(treespec, LeafSpec\)`"
             )  # Lightning's own

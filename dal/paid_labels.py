@@ -6,7 +6,9 @@ from typing import Any
 
 from dal.callbacks.round_log import Record
 from dal.files import make_folder, read_json, reason, write_atomically
+from dal.pool import LabelledPool
 from dal.run_records import check_purchase
+from dal.stopping import undisturbed
 
 FIELDS = ("acquired", "acquired_labels", "scores", "acquisition_seconds")
 
@@ -31,14 +33,16 @@ class PaidLabels:
             ValueError: if the file cannot be written, naming it.
         """
         purchase = {name: record[name] for name in FIELDS}
-        make_folder(self.path.parent)
-        write_atomically(self.path, json.dumps(purchase, allow_nan=False).encode())
+        with undisturbed():  # a polite signal must not lose what a kill would leave
+            make_folder(self.path.parent)
+            write_atomically(self.path, json.dumps(purchase, allow_nan=False).encode())
 
-    def read(self, rows: int, classes: int) -> dict[str, Any] | None:
+    def read(self, n: int, pool: LabelledPool, classes: int) -> dict[str, Any] | None:
         """Return what was bought, to be taken into the round's record, or None.
 
         Args:
-            rows: of the train set.
+            n: how many rows a round buys now.
+            pool: has them.
             classes: labels lie below.
 
         Raises:
@@ -52,7 +56,10 @@ class PaidLabels:
                 raise ValueError(f"it must have {', '.join(FIELDS)}")
             if type(purchase["acquisition_seconds"]) not in (int, float):
                 raise ValueError("acquisition_seconds must be a number")
-            check_purchase(*(purchase[name] for name in FIELDS[:3]), rows=rows, classes=classes)
+            lists = (purchase[name] for name in FIELDS[:3])
+            check_purchase(*lists, rows=pool.size, classes=classes)
+            if len(pool.check(purchase["acquired"])) != n:
+                raise ValueError(f"{n} rows were wanted, it has {len(purchase['acquired'])}")
         except ValueError as error:
             raise ValueError(
                 f"{self.path} is damaged ({reason(error)}); restore it, or remove it to ask again "

@@ -25,6 +25,7 @@ class Pieces:
 
     def __init__(self) -> None:
         self.most = sys.maxsize
+        self._worked = 0  # rows for which there was room since there was none
         self._unsaid: int | None = None  # rows for which there was no room at first
 
     def apply(self, work: Callable[[Tensor, int], object], batch: Tensor, like: Tensor) -> None:
@@ -63,11 +64,14 @@ class Pieces:
             work()
         except torch.OutOfMemoryError as error:
             tried = rows()
-            if tried <= 1:
-                raise _hopeless(error, tried, like.device) from error
-            self.most = min(self.most, tried // 2)
-            self._unsaid = self._unsaid or tried
+            if tried > self._worked or tried == 0:
+                if tried <= 1:
+                    raise _hopeless(error, tried, like.device) from error
+                self.most = min(self.most, tried // 2)
+                self._unsaid = self._unsaid or tried
+            self._worked = 0  # what once had room is tried once more
         else:
+            self._worked = max(self._worked, rows())
             self._tell(like.device)
             return True
         # Here, as the traceback has kept alive what the attempt had made.

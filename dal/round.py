@@ -2,7 +2,8 @@
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -17,7 +18,7 @@ from dal.callbacks.loss_watch import LossWatch
 from dal.callbacks.round_log import Record
 from dal.callbacks.training_checkpoint import TrainingCheckpoint
 from dal.data.datamodule import ActiveDataModule
-from dal.files import load_tensors, make_folder, save_atomically
+from dal.files import load_tensors, make_folder, reason, save_atomically
 from dal.memory import peak_memory_bytes
 from dal.metrics_check import check_metrics
 from dal.posteriors.ensemble import Ensemble
@@ -79,7 +80,13 @@ class Trainings:
         if not data.n_labelled:
             return member
         if finished and finished.exists():
-            member.load_state_dict(load_tensors(finished))
+            try:
+                member.load_state_dict(load_tensors(finished))
+            except (ValueError, RuntimeError, TypeError) as error:
+                raise ValueError(
+                    f"{finished} cannot be read ({reason(error)}); remove it, and that member is "
+                    f"trained anew"
+                ) from error
             return member
         watch = LossWatch()
         checkpoint = self.checkpoint(watch, part)
@@ -91,8 +98,9 @@ class Trainings:
         return member
 
     def _file(self, name: str) -> Path | None:
-        kept = self.folder is not None and self.every_n_steps is not None
-        return self.folder / name.replace(" ", "-") if self.folder and kept else None
+        if self.folder is None or self.every_n_steps is None:
+            return None
+        return self.folder / name.replace(" ", "-")
 
 
 def run_round(trainings: Trainings, module: pl.LightningModule, acquire: Acquire | None) -> Record:
@@ -120,15 +128,22 @@ def run_round(trainings: Trainings, module: pl.LightningModule, acquire: Acquire
         acquire.posterior.train(partial(trainings.member, acquire.posterior.bootstrap))
     if data.n_labelled:
         trainings.fit(trainer, module, checkpoint)
-    elif acquire:
-        acquire.run(trainer, module, data)  # no labels yet: an untrained model asks
+    elif acquire:  # no labels yet: an untrained model asks
+        acquire.run(trainer, module.to(trainer.strategy.root_device), data)
     fitted = time.perf_counter()
     metrics = {
         name: float(value)
         for name, value in trainer.callback_metrics.items()
         if name.startswith("val/")
     }
-    metrics |= trainer.test(module, datamodule=data, verbose=False)[0]
+    if acquire and acquire.query is None:
+        raise ValueError(
+            f"round {data.round}: the training ended before it began, and nothing was chosen; see "
+            f"trainer.limit_train_batches, trainer.max_steps and trainer.max_time"
+        )
+    with interruptible(trainer):
+        for measured in trainer.test(module, datamodule=data, verbose=False):
+            metrics |= measured
     check_metrics(data.round, metrics)
     tested = time.perf_counter()
     query = acquire.query if acquire else None
@@ -151,14 +166,21 @@ def run_round(trainings: Trainings, module: pl.LightningModule, acquire: Acquire
 
 def _finite(scores: Tensor) -> list[float | None]:
     """Scores as JSON has them: none for what is wanted least, minus infinity."""
-    return [score if math.isfinite(score) else None for score in scores.tolist()]
+    return [None if score == -math.inf else score for score in scores.tolist()]
 
 
 def fit(trainer: pl.Trainer, module: pl.LightningModule, **options: Any) -> None:
     """Train, and let Ctrl-C be a KeyboardInterrupt."""
-    try:
+    with interruptible(trainer):
         trainer.fit(module, **options)
+
+
+@contextmanager
+def interruptible(trainer: pl.Trainer) -> Iterator[None]:
+    """Let Ctrl-C be a KeyboardInterrupt, of which Lightning makes a silent exit."""
+    try:
+        yield
     except SystemExit:
-        if trainer.interrupted:  # Lightning turns Ctrl-C into a silent exit
+        if trainer.interrupted:
             raise KeyboardInterrupt from None
         raise

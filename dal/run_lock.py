@@ -9,7 +9,7 @@ import shlex
 import socket
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import BinaryIO
@@ -54,7 +54,8 @@ def locked(file: Path, what: Path) -> Iterator[None]:
             yield
         finally:
             _held.discard(key)
-            stream.truncate(0)
+            with suppress(OSError):  # the disk may be what ended the run
+                stream.truncate(0)
 
 
 def _take(stream: BinaryIO, what: Path) -> None:

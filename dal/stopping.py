@@ -35,6 +35,33 @@ class Stopped(BaseException):
         return 128 + self.signal
 
 
+_asked: list[int] = []  # the signal that asked the run to stop, if any did
+
+
+def stop_if_asked() -> None:
+    """Raise `Stopped` if a signal came whose exception was lost, as it is in a finaliser."""
+    if _asked:
+        raise Stopped(_asked[0])
+
+
+@contextmanager
+def undisturbed() -> Iterator[None]:
+    """Put signals off that would end what runs inside; they come when it is done."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    came: list[int] = []
+    signals = (signal.SIGTERM, signal.SIGINT, _submitit_signal())
+    before = {one: signal.signal(one, lambda signum, _: came.append(signum)) for one in signals}
+    try:
+        yield
+    finally:
+        for one, handler in before.items():
+            signal.signal(one, handler)
+        for signum in came[:1]:
+            signal.raise_signal(signum)
+
+
 @contextmanager
 def stopping() -> Iterator[None]:
     """End what runs inside by `Stopped` when SIGTERM comes; later signals change nothing.
@@ -54,8 +81,8 @@ def stopping() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    asked: list[int] = []
-    process = os.getpid()
+    asked, process = _asked, os.getpid()
+    asked.clear()
 
     def stop(signum: int, _: FrameType | None) -> None:
         if os.getpid() != process:  # forked, and with no need of more than an end

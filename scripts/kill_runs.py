@@ -86,8 +86,13 @@ class Campaign:
             while code is None:
                 said, done = _said(folder), n_rounds(folder)
                 pid = start(folder, self.job)
-                limit = generator.uniform(0, seconds) if self.kills < kills else running.PATIENCE
+                patient = self.kills >= kills
+                limit = running.PATIENCE if patient else generator.uniform(0, seconds)
                 code = running.wait(pid, limit)
+                if code is None and patient:
+                    running.kill(pid, generator)
+                    self.found.append(f"{folder.name}: hangs")
+                    return
                 if code is None:
                     running.kill(pid, generator)
                     self.kills += 1

@@ -37,9 +37,12 @@ class LossWatch(pl.Callback):
         """Add the loss of a step, mostly without waiting for the device."""
         loss = outputs["loss"] if isinstance(outputs, Mapping) else outputs
         if isinstance(loss, Tensor):
-            self._sum = loss.detach() if self._sum is None else self._sum + loss.detach()
+            loss = loss.detach()
+            if pl_module.automatic_optimization:  # Lightning has divided it
+                loss = loss * trainer.accumulate_grad_batches
+            self._sum = loss if self._sum is None else self._sum + loss
             self._steps += 1
-            self._recent.append(loss.detach().reshape(()))
+            self._recent.append(loss.reshape(()))
             if len(self._recent) == LOOK_EVERY:
                 self.look(trainer)
 

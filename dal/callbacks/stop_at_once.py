@@ -6,6 +6,8 @@ from typing import Any
 
 import lightning.pytorch as pl
 
+from dal.stopping import stop_if_asked
+
 
 class StopAtOnce(pl.Callback):
     """Puts the handler back that Lightning covers with its own while a trainer works.
@@ -24,6 +26,10 @@ class StopAtOnce(pl.Callback):
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Put it back."""
         self._put_back()
+
+    def on_train_batch_end(self, *_: Any) -> None:
+        """Stop, if a signal came while Python could raise nothing."""
+        stop_if_asked()
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Put it back."""

@@ -94,12 +94,13 @@ class TrainingCheckpoint(pl.Callback):
         self.state["cpu"] = _of_each(trainer, torch.get_rng_state())
         if device.type == "cuda":
             self.state["cuda"] = _of_each(trainer, torch.cuda.get_rng_state(device))
-        partial = self.file.with_name(f"{self.file.name}.partial")
+        unfinished = self.file.with_name(f"{self.file.name}.partial")
         try:
-            trainer.save_checkpoint(partial)
+            trainer.save_checkpoint(unfinished)
             if trainer.is_global_zero:
-                settle(partial, self.file)
+                settle(unfinished, self.file)
         except (OSError, RuntimeError) as error:  # of torch where the disk is full
+            unfinished.unlink(missing_ok=True)
             raise unwritable(self.file, error) from error
 
     def state_dict(self) -> dict[str, Any]:

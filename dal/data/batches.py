@@ -49,7 +49,7 @@ class TrainBatches(FixedBatches):
     They follow from (seed, round, part, epoch) alone, so that a training can go on in the middle.
     Of processes that train together each takes its share of every batch: with plain averages of
     gradients they take the steps that one process would. A batch that cannot be divided evenly is
-    made up with its own first rows.
+    made up with its own first rows, which count twice then.
 
     Args:
         rows: M; how many there are to draw from.

@@ -168,9 +168,10 @@ class Data:
 
 def _class_numbers(targets: Tensor) -> Tensor:
     whole = not targets.is_floating_point() and targets.dtype != torch.bool
-    if not whole or (len(targets) and int(targets.min()) < 0):
+    numbers = targets.long()  # torch compares no unsigned numbers of several bytes
+    if not whole or (len(numbers) and int(numbers.min()) < 0):
         raise ValueError("targets must be class numbers from 0 up (whole, not negative)")
-    return targets.long()
+    return numbers
 
 
 def stratified_split(targets: Tensor, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:

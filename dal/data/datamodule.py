@@ -253,6 +253,13 @@ class ActiveDataModule(pl.LightningDataModule):
         rows = share_of_rows(torch.arange(len(self.data.test)), *self._ranks)
         return self._sequential(self._view(self.data.test, rows, self.data.test.targets[rows]))
 
+    def check_shares(self, processes: int) -> None:
+        """Raise ValueError if there is too little for so many processes to share."""
+        TrainBatches(1, self.batch_size, steps=1, seed=0, round=0, processes=processes)
+        share_of_rows(torch.arange(len(self.data.test)), 0, processes)
+        if len(self.pool.held_out):
+            share_of_rows(self.pool.held_out, 0, processes)
+
     def state_dict(self) -> dict[str, Any]:
         """Return the state of the pool in plain lists; the rest follows from the arguments."""
         state = self.pool.state_dict()

@@ -32,10 +32,11 @@ def ask(oracle: Oracle, indices: Tensor, classes: int) -> Tensor:
             f"the oracle {oracle.name} must give a label for each of {len(indices)} rows, got "
             f"{list(labels.shape)}"
         )
+    labels = labels.long().cpu()
     wrong = labels[(labels < 0) | (labels >= classes)]
     if len(wrong):
         raise ValueError(
             f"the oracle {oracle.name} must give labels from 0 to {classes - 1}, got "
             f"{int(wrong[0])}"
         )
-    return labels.long().cpu()
+    return labels

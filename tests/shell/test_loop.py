@@ -4,7 +4,7 @@ from functools import partial
 
 import pytest
 import torch
-from toys import STRATEGIES
+from toys import STRATEGIES, trainer
 
 from dal.loop import PLAIN_TRAINER
 from dal.strategies.bald import bald
@@ -126,3 +126,16 @@ def test_a_trainer_that_cannot_be_made_is_refused_with_a_remedy(run):
         pytest.skip("this machine has the device")
     with pytest.raises(ValueError, match="trainer=cpu"):
         run(trainer=partial(PLAIN_TRAINER, accelerator="gpu"))
+
+
+def test_a_training_that_never_begins_is_refused_and_nothing_is_kept(module, run, tmp_path):
+    with pytest.raises(ValueError, match="round 0: the training ended before it began"):
+        run(module(), trainer=partial(trainer, limit_train_batches=0), directory=tmp_path)
+    assert not (tmp_path / "rounds.jsonl").exists()
+
+
+def test_more_processes_than_rows_to_measure_are_refused_before_any_work(module):
+    data = module(val_size=1)
+    with pytest.raises(ValueError, match="2 processes cannot share 1 rows"):
+        data.check_shares(2)
+    data.check_shares(1)

@@ -1,7 +1,10 @@
 """A label that an oracle gave is never asked for again, nor lost."""
 
 import json
+import os
+import signal
 from functools import partial
+from pathlib import Path
 
 import pytest
 import torch
@@ -11,6 +14,7 @@ from dal.data.datamodule import ActiveDataModule
 from dal.loop import PLAIN_TRAINER, run_rounds
 from dal.oracles.dataset import DatasetOracle
 from dal.run_directory import RunDirectory
+from dal.stopping import Stopped, stopping
 from dal.strategies.random import random
 
 FIRST = "state/round-0000/paid.json"
@@ -144,11 +148,40 @@ def test_a_damaged_file_is_refused_with_what_to_do(tmp_path, killed, damage):
     buy(tmp_path)
 
 
-@pytest.mark.parametrize("rows", [[0, 1, 2, 2], None], ids=["twice", "labelled already"])
-def test_rows_that_cannot_be_bought_are_refused(tmp_path, killed, rows):
+START = ActiveDataModule(toy_data(), initial_size=6).pool.labelled[:4].tolist()
+
+
+@pytest.mark.parametrize(
+    ("rows", "reason"),
+    [
+        ([0, 1, 2, 2], "index 2 is given twice"),
+        (START, "is labelled or held out already"),
+        ([], "4 rows were wanted, it has 0"),
+    ],
+)
+def test_rows_that_cannot_be_bought_are_refused_before_any_training(
+    tmp_path, killed, monkeypatch, rows, reason
+):
     killed(tmp_path, 0)
-    start = ActiveDataModule(toy_data(), initial_size=6).pool.labelled[:4].tolist()
     file = tmp_path / FIRST
-    file.write_text(change(acquired=rows or start)(json.loads(file.read_text())))
-    with pytest.raises(ValueError, match="index"):
+    labels = change(acquired=rows, acquired_labels=[0] * len(rows), scores=None)
+    file.write_text(labels(json.loads(file.read_text())))
+    monkeypatch.setattr("dal.loop.run_round", lambda *_: 1 / 0)
+    with pytest.raises(ValueError, match=rf"paid\.json is damaged .*{reason}"):
         buy(tmp_path)
+
+
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
+def test_a_polite_signal_waits_until_the_labels_are_kept(tmp_path, monkeypatch, signum):
+    fsync = os.fsync
+
+    def signalled(handle):
+        if "paid" in str(Path(f"/proc/self/fd/{handle}").readlink()):
+            signal.raise_signal(signum)
+        fsync(handle)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", signalled)
+        with pytest.raises((Stopped, KeyboardInterrupt)), stopping():
+            buy(tmp_path)
+    assert len(json.loads((tmp_path / FIRST).read_text())["acquired"]) == 4

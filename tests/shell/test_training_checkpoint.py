@@ -181,6 +181,27 @@ def test_a_damaged_checkpoint_is_refused_with_what_to_do(tmp_path, content):
     check_same(buy(tmp_path), buy(tmp_path.with_name("whole")))
 
 
+def test_a_damaged_member_is_refused_with_what_to_do(tmp_path):
+    options, run = {"posterior": Ensemble(3)}, tmp_path / "run"
+    with pytest.raises(KilledError):
+        buy(run, KillAfter(12 + 5), **options)
+    file = run / "state/round-0000/member-1.pt"
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+    with pytest.raises(ValueError, match=r"member-1\.pt cannot be read .*; remove it"):
+        buy(run, **options)
+    file.unlink()
+    check_same(buy(run, **options), buy(tmp_path / "whole", **options))
+
+
+def test_the_mean_loss_counts_batches_that_make_a_step_together_in_full(tmp_path):
+    options = {"rounds": 0, "scheduler": False, "every": None}
+    (one,), _ = buy(tmp_path / "one", steps=1, **options)
+    (two,), _ = buy(tmp_path / "two", steps=2, accumulate=2, **options)
+    assert two["train/loss"] == pytest.approx(one["train/loss"], rel=0.3)
+
+
 class Canary:
     def __reduce__(self):
         return (open, ("executed", "w"))
