@@ -3,7 +3,7 @@
 import difflib
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -22,6 +22,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from omegaconf.errors import (
     ConfigAttributeError,
     ConfigKeyError,
+    InterpolationToMissingValueError,
     MissingMandatoryValue,
     OmegaConfBaseException,
 )
@@ -60,14 +61,15 @@ def experiment(config: DictConfig, directory: Path, title: str, *, sweep: bool) 
         from dal.callbacks.progress import ProgressLog
         from dal.configuration import DATA, ROUNDS
         from dal.data.datamodule import ActiveDataModule
-        from dal.loop import run_rounds
+        from dal.loop import quiet_lightning, run_rounds
         from dal.models.classifier import Classifier, build_network
         from dal.processes import check_sweep
 
     plain = settings_of(config)
-    trainer = instantiate(config.trainer, _convert_="all")
+    trainer = trainers_of(config.trainer)
     if sweep:
-        check_sweep(trainer)
+        with quiet_lightning():
+            check_sweep(trainer)
     logger = instantiate(config.logger)
     if isinstance(logger, partial):
         logger = logger(config=plain)
@@ -75,7 +77,7 @@ def experiment(config: DictConfig, directory: Path, title: str, *, sweep: bool) 
     oracle = instantiate(config.oracle)
     data = ActiveDataModule(dataset, oracle, **{name: plain[name] for name in DATA})
     network, classes = instantiate(config.model, _convert_="all"), len(dataset.classes)
-    optimizer, scheduler = instantiate(config.optimizer), instantiate(config.scheduler)
+    optimizer, scheduler = instantiate(config.optimizer), instantiate(config.get("scheduler"))
     source = instantiate(config.features, _convert_="all")
     records = run_rounds(
         data,
@@ -84,7 +86,7 @@ def experiment(config: DictConfig, directory: Path, title: str, *, sweep: bool) 
         ),
         strategy=instantiate(config.strategy, _convert_="all"),
         score=instantiate(config.get("score"), _convert_="all"),
-        posterior=instantiate(config.posterior),
+        posterior=instantiate(config.get("posterior")),
         features=lambda: source(dataset),
         trainer=trainer,
         weights=instantiate(config.weights),
@@ -97,24 +99,35 @@ def experiment(config: DictConfig, directory: Path, title: str, *, sweep: bool) 
     return records[-1].get("test/accuracy")
 
 
+def trainers_of(node: DictConfig) -> Callable[..., Any]:
+    """Make each Trainer from new objects: a strategy or a profiler keeps what one did with it."""
+
+    def trainer(**given: Any) -> Any:
+        return instantiate(node, _convert_="all")(**given)
+
+    plugins = instantiate(node, _convert_="all").keywords.get("plugins")
+    return partial(trainer, plugins=plugins) if plugins else trainer  # the loop may add its own
+
+
 def settings_of(config: DictConfig) -> dict[str, Any]:
     """Resolve a configuration into plain settings, or raise what is wrong with it, all at once."""
     from dal.configuration import faults_of_experiment
     from dal.settings import MISSING, SettingsError
 
-    unresolved = {}
+    lost: list[str] = []
+    faults: list[str] = []
     while (error := _unresolved(config)) is not None:
-        unresolved[f"{error.full_key} "] = f"{error.full_key}: {error.msg}"
-        OmegaConf.update(config, error.full_key, MISSING)
+        key = str(error.full_key)
+        if key in lost:  # it cannot be set
+            raise SettingsError(faults or [explain(error)])
+        if not isinstance(error, InterpolationToMissingValueError):  # that value is told itself
+            faults.append(f"{key}: {str(error.msg).splitlines()[0]}")
+        lost.append(key)
+        OmegaConf.update(config, key, MISSING)
     settings = OmegaConf.to_container(config, resolve=True)
-    faults = [
-        *unresolved.values(),
-        *(
-            fault
-            for fault in faults_of_experiment(settings, build)
-            if not fault.startswith(tuple(unresolved))
-        ),
-    ]
+    told = tuple(f"{key.partition('[')[0]} " for key in lost)
+    others = faults_of_experiment(settings, build)
+    faults += [fault for fault in others if not fault.startswith(told)]
     if faults:
         raise SettingsError(faults)
     return settings
@@ -149,10 +162,13 @@ def refusal_of(arguments: Sequence[str]) -> Exception | None:
 
     given = get_args_parser().parse_args(arguments)
     name = given.config_name or "config"
-    sound = [f"hydra.searchpath=[file://{Path(given.config_dir or CONF).resolve()}]"]
+    places = [CONF, Path(given.config_dir or CONF).resolve()]
+    if not (CONF / name).with_suffix(".yaml").exists():
+        places.reverse()  # the first has the primary file
+    sound = [f"hydra.searchpath=[file://{places[1]}]"]
     refused: dict[str, Exception | None] = dict.fromkeys(given.overrides)
     GlobalHydra.instance().clear()
-    with initialize_config_dir(str(CONF), version_base="1.3"):
+    with initialize_config_dir(str(places[0]), version_base="1.3"):
         tried: list[str] = []
         while [*refused] != tried:  # a key may exist once another override is there
             tried, refused = [*refused], {}
@@ -160,26 +176,33 @@ def refusal_of(arguments: Sequence[str]) -> Exception | None:
                 choices, error = _tried(name, sound, override, sweep=given.multirun)
                 sound += choices[:1]
                 refused |= {} if error is None else {override: error}
-        config = compose(name, sound, return_hydra_config=True)
+        try:
+            config = compose(name, sound, return_hydra_config=True)
+        except HydraException as error:  # whatever is overridden
+            return error
+        lines = _refusals(refused, config)
     HydraConfig.instance().set_config(config)
     with read_write(config), open_dict(config):
         del config["hydra"]
-    absent = tuple(
-        f"{override.partition('=')[0].rpartition('@')[2]}."
-        for override, error in refused.items()
-        if isinstance(error, MissingConfigException)
-    )
-    lines = [
-        _refusal(error, config)
-        for override, error in refused.items()
-        if error is not None and not override.startswith(absent)
-    ]
     try:
         if not given.multirun:  # each job of a sweep says its own
             settings_of(config)
     except SettingsError as error:
         lines += error.faults
     return SettingsError(lines) if lines else None
+
+
+def _refusals(refused: Mapping[str, Exception | None], config: DictConfig) -> list[str]:
+    absent = tuple(
+        f"{override.partition('=')[0].rpartition('@')[2]}."
+        for override, error in refused.items()
+        if isinstance(error, MissingConfigException)
+    )
+    return [
+        _refusal(override, error, config)
+        for override, error in refused.items()
+        if error is not None and not override.startswith(absent)
+    ]
 
 
 def _tried(
@@ -199,19 +222,26 @@ def _tried(
     return choices, None
 
 
-def _refusal(error: Exception, config: DictConfig) -> str:
+def _refusal(override: str, error: Exception, config: DictConfig) -> str:
     """Say in one line why Hydra refuses an override, with the nearest key that it would take."""
     from dal.settings import is_node, names_of, unknown
 
     cause = error.__cause__ or error
+    group, _, value = override.partition("=")
+    loader = GlobalHydra.instance().config_loader()
+    options = loader.get_group_options(group.lstrip("+").partition("@")[0])
+    if value == "null" and options:
+        return f"{group} cannot be null; there are: {', '.join(options)}"
     if not isinstance(cause, ConfigKeyError | ConfigAttributeError):
         return explain(error)
     parent, _, name = str(cause.full_key).rpartition(".")
     node = OmegaConf.select(config, parent) if parent else config
+    if node is None and parent in config:
+        return f"{cause.full_key} cannot be set: {parent} is null"
     more = names_of(node["_target_"]) if is_node(node) else []
-    if name in more:
+    if name in more or (isinstance(node, DictConfig) and not node):
         return f"{cause.full_key} is not in the configuration; add it by +{cause.full_key}=..."
-    return unknown(name, [*(node or config), *more], parent)
+    return unknown(name, [*(node or config), *more], parent if node else "")
 
 
 def place() -> str:
@@ -227,9 +257,11 @@ def explain(error: BaseException) -> str:
         return str(error)
     if isinstance(error, MissingConfigException) and error.options and error.missing_cfg_file:
         group, _, name = str(error.missing_cfg_file).rpartition("/")
-        near = difflib.get_close_matches(name, error.options, n=1, cutoff=0.3)
-        meant = f"did you mean {near[0]}? " if near else ""
-        return f"{group}={name} is unknown; {meant}There are: {', '.join(error.options)}"
+        near = difflib.get_close_matches(name, error.options, n=1, cutoff=0.5)
+        meant = f"did you mean {near[0]}? There" if near else "there"
+        return f"{group}={name} is unknown; {meant} are: {', '.join(error.options)}"
+    if isinstance(error, MissingConfigException) and error.missing_cfg_file:
+        return f"no configuration file {error.missing_cfg_file}"
     while isinstance(error, HydraException) and error.__cause__ is not None:
         error = error.__cause__
     if isinstance(error, MissingMandatoryValue):
@@ -252,6 +284,7 @@ def cli() -> None:
         if os.environ.get("DAL_TRACEBACK") == "1":
             raise
         composing = isinstance(error, HydraException | OmegaConfBaseException)
+        composing |= str(error).startswith("Config group override")  # Hydra's ValueError on null
         refused = refusal_of(sys.argv[1:]) if composing else None
         sys.exit(f"error: {explain(refused or error)}")
     except Stopped as stopped:

@@ -48,6 +48,7 @@ NODES: Mapping[str, Iterable[str] | int] = {  # and what the run gives each besi
     "scheduler": 1,
 }
 MAY_BE_NULL = ("score", "scheduler", "posterior")
+NO_POSTERIOR = {"_target_": "dal.posteriors.deterministic.Deterministic"}  # what null stands for
 SECTIONS = ("checkpoint",)  # x.y goes where x_y is named
 KNOWN = (*NAMES, *DATA, *ROUNDS, *SECTIONS, *NODES)
 
@@ -67,9 +68,11 @@ def faults_of_experiment(config: Settings, build: Callable[[Any], Any]) -> list[
     """
     hints = {**dict.fromkeys(NAMES, str), **hints_of(run_rounds), **hints_of(ActiveDataModule)}
     faults = [
-        f"{name} has no value; add +{name}=..."
+        f"{name} has no value; name one by {name}=..., without ~{name}"
+        if name in NODES
+        else f"{name} has no value; add +{name}=..."
         for name in KNOWN
-        if name not in config and name not in (*MAY_BE_NULL, *SECTIONS)
+        if name not in config and name not in MAY_BE_NULL
     ]
     sound: dict[str, Settings] = {}  # nodes without the settings that are wrong
     for name, value in config.items():
@@ -83,6 +86,8 @@ def faults_of_experiment(config: Settings, build: Callable[[Any], Any]) -> list[
             wrong = faults_of_node(name, value, NODES[name])
             faults += wrong
             sound |= _sound(name, value, wrong)
+    if config.get("posterior") is None:
+        sound["posterior"] = NO_POSTERIOR
     return faults + faults_of_trials(sound, build)
 
 
@@ -113,12 +118,12 @@ def faults_of_node(path: str, node: Any, given: Iterable[str] | int = ()) -> lis
     if not callable(target):
         return [f"{path}._target_ must be a function or a class, got {node['_target_']}"]
     settings = {name: value for name, value in node.items() if not name.startswith("_")}
-    given = _names_of(target, given)
-    lacking = [name for name in _required_by(target) if name in given and name not in settings]
+    taken = _names_of(target, given)
+    lacking = [name for name in _required_by(target) if name in taken and name not in settings]
     if lacking and not node.get("_partial_"):
         return [f"{path} needs _partial_: true, as the run gives it {', '.join(lacking)}"]
     whole = "_args_" not in node and (bool(given) or not node.get("_partial_"))
-    faults = faults_of(path, target, settings, given, whole=whole)
+    faults = faults_of(path, target, settings, taken, whole=whole)
     for name, inner in _nodes_in(settings):
         combined = given if name.startswith("strategies.") else ()
         faults += faults_of_node(f"{path}.{name}", inner, combined)
@@ -157,7 +162,8 @@ def _parameters_of(target: Callable[..., Any]) -> Mapping[str, inspect.Parameter
 
 
 def _names_of(target: Callable[..., Any], given: Iterable[str] | int) -> list[str]:
-    return [*_parameters_of(target)][:given] if isinstance(given, int) else [*given]
+    names = [*_parameters_of(target)]
+    return names[:given] if isinstance(given, int) else [name for name in given if name in names]
 
 
 def _required_by(target: Callable[..., Any]) -> list[str]:

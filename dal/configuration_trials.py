@@ -2,18 +2,20 @@
 
 import warnings
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import Any
 
 import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from torch import nn
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from dal.acquisition_parts import asked_leaves
 from dal.acquisition_signature import Strategy, parts_of, rehearse
 from dal.functional.checks import check_positive
 from dal.loop import quiet_lightning
 from dal.processes import check_strategy
-from dal.settings import is_node
+from dal.settings import is_node, names_of
 
 Settings = Mapping[str, Any]
 Built = dict[str, Any]
@@ -22,10 +24,11 @@ CLASSES = 3
 
 
 def faults_of_trials(nodes: Mapping[str, Settings], build: Callable[[Any], Any]) -> list[str]:
-    """Build and try posterior, optimiser, scheduler, trainer, start weights and strategy.
+    """Build and try posterior, optimiser, scheduler, trainer and strategy.
 
-    A strategy chooses among six made-up items. What says no is tried again with one setting at a
-    time, the others as they are by default, so that each that is wrong is told.
+    A strategy of `dal` chooses among six made-up items; others may need what the data are like, and
+    are tried when these are known. What says no is tried again with its settings added one after
+    the other, the rest as they are by default, so that each that is wrong is told.
 
     Args:
         nodes: by name, without what is wrong already.
@@ -61,38 +64,56 @@ def _posterior(made: Any, _: Built) -> Any:
 
 
 def _optimizer(make: Callable[..., Any], _: Built) -> torch.optim.Optimizer:
-    made: torch.optim.Optimizer = make([nn.Parameter(torch.zeros(1))])
+    network = nn.Sequential(nn.Conv2d(1, 1, 1), nn.Linear(2, 2))  # weights of the usual shapes
+    made: torch.optim.Optimizer = make(network.parameters())
     for group in made.param_groups:
-        check_positive("lr", group.get("lr", 1.0))
+        rate = group.get("lr", 1.0)
+        check_positive("lr", rate.item() if isinstance(rate, Tensor) else rate)
     return made
 
 
 def _scheduler(make: Callable[..., Any], built: Built) -> object:
-    return make(built["optimizer"]) if "optimizer" in built else None
-
-
-def _weights(start: Callable[..., None], _: Built) -> None:
-    network = nn.Linear(1, 1)
-    start(network, network.state_dict())
+    if "optimizer" not in built:
+        return None
+    made = make(built["optimizer"])
+    if not isinstance(made, LRScheduler) or isinstance(made, ReduceLROnPlateau):
+        raise ValueError(
+            f"scheduler must be an LRScheduler that looks at no metric, as it is stepped after "
+            f"each optimiser step, got {type(made).__name__}"
+        )
+    return made
 
 
 def _trainer(make: Callable[..., Any], _: Built) -> None:
     try:
-        check_strategy(make(max_epochs=1))
+        made = make(max_epochs=1)
     except MisconfigurationException as error:
         raise ValueError(f"trainer: {error} Use trainer=cpu, or trainer=auto.") from None
+    check_strategy(made)
+    if made.limit_test_batches == 0:
+        raise ValueError("trainer.limit_test_batches must leave test batches, got 0")
 
 
 def _strategy(strategy: Strategy, built: Built) -> Strategy:
+    score = built.get("score")
+    if not _is_ours(strategy) or (score is not None and not _is_ours(score)):
+        return strategy
     posterior = built.get("posterior")
     samples = posterior.samples if posterior else 2
     if parts_of(strategy):
-        labels = torch.empty(0, dtype=torch.long)
-        given = {"round": 0, "n_labelled": 0, "labels": labels, "generator": torch.Generator()}
+        labels = torch.zeros(1, dtype=torch.long)
+        given = {"round": 0, "n_labelled": 1, "labels": labels, "generator": torch.Generator()}
         asked_leaves(strategy, given, 2, 6)
     else:
-        rehearse(strategy, built.get("score"), samples=samples, num_classes=CLASSES)
+        rehearse(strategy, score, samples=samples, num_classes=CLASSES)
     return strategy
+
+
+def _is_ours(strategy: Strategy) -> bool:
+    """Whether a strategy, and each that it combines, takes data of any kind."""
+    function = strategy.func if isinstance(strategy, partial) else strategy
+    ours = str(getattr(function, "__module__", "")).startswith("dal.")
+    return ours and all(map(_is_ours, parts_of(strategy).values()))
 
 
 Trial = Callable[[Any, Built], object]
@@ -100,7 +121,6 @@ TRIALS: Mapping[str, tuple[str, Trial]] = {  # what is tried before, and how
     "posterior": ("", _posterior),
     "optimizer": ("", _optimizer),
     "scheduler": ("optimizer", _scheduler),
-    "weights": ("", _weights),
     "trainer": ("", _trainer),
     "score": ("", _strategy),
     "strategy": ("score", _strategy),
@@ -121,14 +141,26 @@ def _faults(path: str, node: Settings, attempt: Callable[[Settings], object]) ->
     said = _refusal(attempt, node)
     if said is None:
         return []
-    fixed = {n: v for n, v in node.items() if n.startswith("_") or n == "strategies"}
-    bare = _refusal(attempt, fixed)
-    told = []
-    for name in node.keys() - fixed.keys():
-        alone = _refusal(attempt, {**fixed, name: node[name]})
-        if alone is not None and alone != bare:
-            told.append(_line(path, name, alone))
-    return sorted(told) or [_line(path, "", said)]
+    needed = names_of(node["_target_"], needed=True)
+    taken = {n: v for n, v in node.items() if n[:1] == "_" or n in ("strategies", *needed)}
+    bare = _refusal(attempt, taken)
+    told: dict[str, str] = {}
+    left = [name for name in node if name not in taken]
+    tried: list[str] = []
+    while left != tried:  # what is refused may be right beside a later setting
+        tried, left = left, []
+        for name in tried:
+            alone = _refusal(attempt, {**taken, name: node[name]})
+            if alone is None:
+                taken[name] = node[name]
+            else:
+                told[name] = alone
+                left.append(name)
+    lines = [_line(path, name, told[name]) for name in left if told[name] != bare]
+    if bare is not None:
+        own = [name for name in needed if name in node and name != "strategies"]
+        lines.append(_line(path, own[0] if len(own) == 1 else "", bare))
+    return sorted(lines) or [_line(path, "", said)]
 
 
 def _refusal(attempt: Callable[[Settings], object], node: Settings) -> str | None:

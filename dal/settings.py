@@ -7,8 +7,9 @@ to it in every call; `faults_of` reads it before anything is called.
 import difflib
 import inspect
 import math
+import numbers
 import pkgutil
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence, Set
 from functools import cache, partial, wraps
 from pathlib import Path
 from types import NoneType, UnionType
@@ -44,6 +45,7 @@ Share = Annotated[float, check_share]  # from 0 to 1
 Inside = Annotated[float, _check_inside]  # between them
 
 MISSING = "???"  # how YAML says that a value must be given
+NEAR = 0.5  # how alike two names are, from 0 to 1, before one is taken for the other misspelt
 
 WORDS = {
     bool: "true or false",
@@ -83,19 +85,18 @@ def checked(function: Callable[Given, Result]) -> Callable[Given, Result]:
     ValueError: times must be a whole number of at least 1, got 0
     """
     signature = inspect.signature(function)
+    hints = cache(partial(hints_of, function))  # read at the first call: they may name what follows
 
     @wraps(function)
     def call(*args: Given.args, **kwargs: Given.kwargs) -> Result:
-        hints = hints_of(function)
         for name, value in signature.bind(*args, **kwargs).arguments.items():
-            for check in _checks(value, hints.get(name)):
+            for check in _checks(value, hints().get(name)):
                 check(name, value)
         return function(*args, **kwargs)
 
     return call
 
 
-@cache
 def hints_of(target: Callable[..., Any]) -> Mapping[str, Any]:
     """Annotations of a function, or of a class's constructor; none where they cannot be read."""
     function = target.__init__ if isinstance(target, type) else target  # type: ignore[misc]
@@ -135,7 +136,8 @@ def faults_of(
         if name in taken:
             faults.append(f"{path}.{name} cannot be set: the run gives it")
         elif name in named:
-            faults += fault(f"{path}.{name}", value, hints.get(name, Any))
+            if not _is_default(value, named[name].default):
+                faults += fault(f"{path}.{name}", value, hints.get(name, Any))
         elif not extra:
             faults.append(unknown(name, [other for other in named if other not in taken], path))
     if whole:
@@ -162,23 +164,35 @@ def fault(name: str, value: Any, hint: Any) -> list[str]:
 def unknown(name: str, known: Iterable[str], path: str = "") -> str:
     """Say that nothing is called so, and what comes next to it."""
     prefix = f"{path}." if path else ""
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.3)
+    near = difflib.get_close_matches(name, known, n=1, cutoff=NEAR)
     there = ", ".join(sorted(known)) or "none"
     meant = f"did you mean {prefix}{near[0]}?" if near else f"there are: {there}"
     return f"{prefix}{name} is unknown; {meant}"
 
 
-def names_of(target: str) -> list[str]:
-    """Names of the arguments of a function or class that a node names; none if it is not there."""
+def names_of(target: str, *, needed: bool = False) -> list[str]:
+    """Names of the arguments of a function or class that a node names; none if it is not there.
+
+    Args:
+        target: where it is.
+        needed: those without a default alone.
+    """
     try:
-        return [*inspect.signature(pkgutil.resolve_name(target)).parameters]
+        parameters = inspect.signature(pkgutil.resolve_name(target)).parameters
     except Exception:  # of a user's module, anything
         return []
+    return [name for name, p in parameters.items() if not needed or p.default is p.empty]
 
 
 def is_node(value: Any) -> bool:
     """Whether a setting names, under `_target_`, what is to be built from it."""
     return isinstance(value, Mapping) and "_target_" in value
+
+
+def _is_default(value: Any, default: Any) -> bool:
+    """Whether a value is what comes without it, whatever the annotation says."""
+    plain = value is None or isinstance(value, bool | int | float | str)
+    return plain and type(value) is type(default) and value == default
 
 
 def _kinds(hint: Any) -> list[Any]:
@@ -217,7 +231,7 @@ def _fits(value: Any, kind: Any) -> bool:
         return any(value == one and type(value) is type(one) for one in args)
     if kind is float:
         return type(value) in (int, float) and not math.isnan(value)
-    if kind in WORDS:
+    if _is_plain(kind):
         return type(value) is (str if kind is Path else kind)
     return _has_shape(value, origin if isinstance(origin, type) else kind, args)
 
@@ -227,9 +241,22 @@ def _has_shape(value: Any, shape: Any, kinds: Sequence[Any]) -> bool:
         return True
     if issubclass(shape, Mapping):
         return isinstance(value, Mapping) and _all_fit(value.values(), kinds[1:])
-    if issubclass(shape, Sequence) or shape is Iterable:
+    if _is_list(shape):
         return isinstance(value, list | tuple) and _all_fit(value, kinds)
-    return is_node(value)
+    return is_node(value) or (issubclass(shape, numbers.Number) and _fits(value, _number(shape)))
+
+
+def _is_list(shape: type) -> bool:
+    return shape in (Iterable, Collection) or issubclass(shape, Sequence | Set)
+
+
+def _number(shape: type) -> type:
+    """What YAML can say of a class of numbers."""
+    return int if issubclass(shape, numbers.Integral) else float
+
+
+def _is_plain(kind: Any) -> bool:
+    return any(kind is one for one in WORDS)  # an annotation need not be hashable
 
 
 def _all_fit(values: Iterable[Any], kinds: Sequence[Any]) -> bool:
@@ -248,8 +275,9 @@ def _told(name: str, value: Any, kinds: Sequence[Any]) -> str:
 
 def _is_class(kind: Any) -> bool:
     shape = get_origin(kind) or kind
-    plain = kind in WORDS or shape in (Annotated, Literal, Iterable)
-    return isinstance(shape, type) and not plain and not issubclass(shape, Mapping | Sequence)
+    if not isinstance(shape, type) or _is_plain(kind):
+        return False
+    return not (_is_list(shape) or issubclass(shape, Mapping | numbers.Number))
 
 
 def _words(kind: Any) -> list[str]:
@@ -258,12 +286,19 @@ def _words(kind: Any) -> list[str]:
         return _words(args[0])
     if origin is Literal:
         return [str(one) for one in args]
-    if kind in WORDS:
+    if _is_plain(kind):
         return [WORDS[kind]]
-    shape = origin if isinstance(origin, type) else kind
-    if isinstance(shape, type) and issubclass(shape, Mapping):
-        return ["values by name"]
-    if isinstance(shape, type) and (issubclass(shape, Sequence) or shape is Iterable):
-        item = _words(args[0])[0] if args else "values"
-        return [f"a list of {item.removeprefix('a ')}{'s' * item.startswith('a ')}"]
-    return [f"a {getattr(shape, '__name__', 'value')} under _target_"]
+    return [_words_of_shape(origin if isinstance(origin, type) else kind, args)]
+
+
+def _words_of_shape(shape: Any, kinds: Sequence[Any]) -> str:
+    if not isinstance(shape, type):
+        return "a value under _target_"
+    if issubclass(shape, Mapping):
+        return "values by name"
+    if issubclass(shape, numbers.Number):
+        return WORDS[_number(shape)]
+    if not _is_list(shape):
+        return f"a {shape.__name__} under _target_"
+    item = _words(kinds[0])[0] if kinds else "values"
+    return f"a list of {item.removeprefix('a ')}{'s' * item.startswith('a ')}"

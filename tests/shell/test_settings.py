@@ -1,10 +1,13 @@
 """Annotations say which settings are right; others are told by name, in a call and before it."""
 
 import math
+import numbers
 import pickle
-from collections.abc import Callable, Mapping, Sequence
+import pkgutil
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Annotated, Any, Literal
 
 import pytest
@@ -39,6 +42,9 @@ RIGHT = [
     (int | None, [None, 3]),
     (Sequence[int], [[], [1, 2]]),
     (tuple[float, ...], [[1, 0.5]]),
+    (Collection[int], [[], [1, 2]]),
+    (set[int], [[1]]),
+    (numbers.Real, [1, 0.5]),
     (Mapping[str, float], [{}, {"a": 0.5}]),
     (Literal["random"] | Sequence[int], ["random", [1]]),
     (Count, [1, 7]),
@@ -62,6 +68,8 @@ WRONG = [
     (Literal["a", "b"], ["c", None, 0], "x must be a or b, got "),
     (Literal[1], [True, 1.0], "x must be 1, got "),
     (Sequence[int], [1, "ab", [1.5], [True], ["a"], [[1]]], "x must be a list of whole numbers, "),
+    (Collection[int], [1, [0.5]], "x must be a list of whole numbers, got "),
+    (numbers.Real, ["a", True, [1]], "x must be a number, got "),
     (Mapping[str, float], [[0.5], {"a": "b"}, 0.5], "x must be values by name, got "),
     (Literal["random"] | Sequence[int], ["other", [1.5]], "x must be random or a list of whole "),
     (Count, [0, -1, 1.0, True, None, "3"], "x must be a whole number of at least 1, got "),
@@ -81,6 +89,10 @@ def pairs(cases):
 
 def network(input_shape, num_classes, width: Count = 3, *, flag: bool = False):
     """A target with two arguments that come from elsewhere."""
+
+
+def any_network(depth=1, **others):
+    """A target that takes any keyword."""
 
 
 @pytest.mark.parametrize(("hint", "value"), pairs(RIGHT))
@@ -150,7 +162,46 @@ def test_an_annotation_that_cannot_be_read_is_none():
     assert faults_of("model", own, {"width": "any"}) == []
 
 
+def test_a_callable_need_not_be_hashable():
+    class Own:
+        __hash__ = None
+
+        def __call__(self, width: int = 1):
+            pass
+
+    assert faults_of("model", Own(), {"widht": 2}) == [
+        "model.widht is unknown; did you mean model.width?"
+    ]
+
+
+def test_an_annotation_need_not_be_hashable():
+    def own(width: [int] = 1):
+        pass
+
+    assert faults_of("model", own, {"width": 2}) == []
+
+
+def test_an_argument_takes_its_own_default_whatever_its_annotation():
+    def own(width: int = None, mode: float = "auto"):  # noqa: RUF013
+        pass
+
+    assert faults_of("model", own, {"width": None, "mode": "auto"}) == []
+    assert faults_of("model", own, {"width": "auto"}) == [
+        "model.width must be a whole number, got 'auto'"
+    ]
+
+
+def test_a_keyword_that_the_run_does_not_pass_may_be_set():
+    node = {"_target_": f"{__name__}.any_network", "_partial_": True, "num_classes": 10}
+    assert faults_of_node("model", node, ("input_shape", "num_classes")) == []
+    node["_target_"] = f"{__name__}.network"
+    assert faults_of_node("model", node, ("input_shape", "num_classes")) == [
+        "model.num_classes cannot be set: the run gives it"
+    ]
+
+
 def test_a_name_without_a_near_one_is_told_those_that_there_are():
+    assert unknown("optim", ["seed", "rounds"]) == "optim is unknown; there are: rounds, seed"
     assert unknown("zzz", ["seed", "rounds"], "") == "zzz is unknown; there are: rounds, seed"
 
 
@@ -193,19 +244,110 @@ def test_a_trial_tells_each_setting_that_its_own_code_refuses():
     ]
 
 
+def made_of(node):
+    settings = {key: value for key, value in node.items() if key[0] != "_"}
+    return partial(pkgutil.resolve_name(node["_target_"]), **settings)
+
+
+def test_a_setting_that_is_right_beside_the_others_is_not_told():
+    node = {"_target_": "torch.optim.SGD", "lr": -1, "nesterov": True, "momentum": 0.9}
+    assert faults_of_trials({"optimizer": node}, made_of) == [
+        "optimizer.lr: Invalid learning rate: -1"
+    ]
+
+
+def test_settings_are_tried_beside_those_that_must_be_given():
+    nodes = {"optimizer": {"_target_": "torch.optim.SGD", "lr": 0.1}}
+    nodes["scheduler"] = {"_target_": "torch.optim.lr_scheduler.CyclicLR", "base_lr": 0.1}
+    nodes["scheduler"] |= {"max_lr": 1.0, "cycle_momentum": False, "mode": "none"}
+    (line,) = faults_of_trials(nodes, made_of)
+    assert line.startswith("scheduler.mode is invalid")
+
+
+def matrices(parameters, rate):
+    """An own optimiser, for the weights with two dimensions, whose rate is a tensor."""
+    return torch.optim.Adam([p for p in parameters if p.ndim == 2], lr=torch.tensor(rate))
+
+
+def test_an_own_optimiser_may_want_matrices_and_a_rate_that_is_a_tensor():
+    node = {"_target_": f"{__name__}.matrices", "rate": 0.1}
+    assert faults_of_trials({"optimizer": node}, made_of) == []
+    (line,) = faults_of_trials({"optimizer": node | {"rate": -0.0}}, made_of)
+    assert "lr must be a finite number above 0" in line
+
+
+def in_lightning_words(optimizer):
+    """A scheduler as Lightning takes it in a dictionary."""
+    return {"scheduler": torch.optim.lr_scheduler.LinearLR(optimizer)}
+
+
+@pytest.mark.parametrize(
+    "target", ["torch.optim.lr_scheduler.ReduceLROnPlateau", f"{__name__}.in_lightning_words"]
+)
+def test_a_scheduler_that_cannot_be_stepped_alone_is_refused(target):
+    nodes = {"optimizer": {"_target_": "torch.optim.Adam"}, "scheduler": {"_target_": target}}
+    (line,) = faults_of_trials(nodes, made_of)
+    assert line.startswith("scheduler must be an LRScheduler that looks at no metric")
+    nodes["scheduler"] = {"_target_": "torch.optim.lr_scheduler.LinearLR"}
+    assert faults_of_trials(nodes, made_of) == []
+
+
+def test_a_trainer_that_leaves_no_test_batches_is_refused():
+    node = {"_target_": "lightning.pytorch.Trainer", "accelerator": "cpu", "logger": False}
+    assert faults_of_trials({"trainer": node}, made_of) == []
+    assert faults_of_trials({"trainer": node | {"limit_test_batches": 0}}, made_of) == [
+        "trainer.limit_test_batches must leave test batches, got 0"
+    ]
+
+
+def weighted(probs, weights):
+    """An own score, of ten classes."""
+    return probs @ torch.tensor(weights)
+
+
+def by_ratio(n, n_labelled, labels, strategies, generator):
+    """An own strategy that combines others, for a set of labels."""
+    return [*strategies.values()][labels.argmin() % 10 // n_labelled](torch.arange(6), n)
+
+
+def test_own_strategies_are_left_to_the_rehearsal_with_the_true_data():
+    node = {"_target_": f"{__name__}.weighted", "weights": [1.0] * 10}
+    assert faults_of_trials({"strategy": node}, made_of) == []
+    assert faults_of_trials({"score": node, "strategy": node}, made_of) == []
+    parts = {"first": made_of(node)}
+    node = {"_target_": f"{__name__}.by_ratio", "strategies": parts}
+    assert faults_of_trials({"strategy": node}, made_of) == []
+
+
+def test_no_posterior_gives_one_sample():
+    node = {"_target_": "dal.strategies.bald.bald", "_partial_": True}
+    faults = faults_of_experiment({"strategy": node, "posterior": None}, made_by_hydra)
+    assert any(line.startswith("strategy: ") and "2" in line for line in faults)
+    posterior = {"_target_": "no.such.posterior"}
+    faults = faults_of_experiment({"strategy": node, "posterior": posterior}, made_by_hydra)
+    assert not any(line.startswith("strategy: ") for line in faults)
+
+
+def made_by_hydra(node):
+    made = made_of(node)
+    return made if node.get("_partial_") else made()
+
+
 def test_a_trial_leaves_the_global_generator_alone():
     before = torch.get_rng_state()
 
     def build(node):
-        return lambda network, previous: torch.randn(3)
+        return lambda parameters: torch.optim.SGD(parameters, lr=float(torch.rand(())))
 
-    assert faults_of_trials({"weights": {"_target_": "own"}}, build) == []
+    assert faults_of_trials({"optimizer": {"_target_": "own"}}, build) == []
     assert torch.equal(torch.get_rng_state(), before)
 
 
 def test_a_configuration_of_nothing_is_told_all_that_it_lacks():
-    faults = faults_of_experiment({}, lambda node: node)
+    faults = faults_of_experiment({}, lambda node: SimpleNamespace(samples=1, draw=print))
     assert "rounds has no value; add +rounds=..." in faults
+    assert "checkpoint has no value; add +checkpoint=..." in faults
+    assert "logger has no value; name one by logger=..., without ~logger" in faults
     assert not any(line.startswith(("score", "scheduler", "posterior")) for line in faults)
 
 

@@ -29,12 +29,18 @@ def folder(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def train(folder, monkeypatch, capfd):
-    """Call `train.py` with arguments, as a shell would."""
-    monkeypatch.setenv("DAL_TRACEBACK", "0")
+def edge():
+    """The module of the command line."""
     spec = importlib.util.spec_from_file_location("train", ROOT / "train.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def train(edge, folder, monkeypatch, capfd):
+    """Call `train.py` with arguments, as a shell would."""
+    monkeypatch.setenv("DAL_TRACEBACK", "0")
 
     def call(*arguments: str) -> Ended:
         monkeypatch.setattr(sys, "argv", [str(ROOT / "train.py"), *arguments])
@@ -42,7 +48,7 @@ def train(folder, monkeypatch, capfd):
         capfd.readouterr()
         code = 0
         try:
-            module.cli()
+            edge.cli()
         except SystemExit as stop:
             if isinstance(stop.code, str):
                 sys.stderr.write(f"{stop.code}\n")

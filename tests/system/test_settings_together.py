@@ -102,18 +102,89 @@ def test_an_own_strategy_is_told_its_names_and_its_own_refusals(train, folder, m
     monkeypatch.syspath_prepend(folder)
     file = folder / "conf/strategy/mine.yaml"
     file.parent.mkdir(parents=True)
-    file.write_text("_target_: my_own_strategy.mine\n_partial_: true\npower: 1.0\nwidht: 3\n")
+    file.write_text("_target_: my_own_strategy.mine\n_partial_: true\npower: 1.0\n")
     (folder / "my_own_strategy.py").write_text(
         "def mine(*, features, power=2.0, width=1):\n"
         "    if power < 0: raise ValueError(f'power must not be below 0, got {power}')\n"
         "    return features.norm(dim=1) ** power\n"
     )
-    ended = train("--config-dir", "conf", "logger=none", "strategy=mine", "strategy.power=-1")
-    lines = ended.err.strip().splitlines()
-    assert lines[1:] == [
-        "  strategy.widht is unknown; did you mean strategy.width?",
-        "  strategy.power must not be below 0, got -1",
+    own = ["--config-dir", "conf", "logger=none", "strategy=mine", "strategy.power=-1"]
+    named = train(*own, "+strategy.widht=3")
+    assert named.err == "error: strategy.widht is unknown; did you mean strategy.width?\n"
+    assert train(*own).err == "error: power must not be below 0, got -1\n"
+    assert not Path("runs").exists()
+
+
+def test_a_primary_file_that_is_not_there_is_one_line(train):
+    assert train("-cn", "nope").err == "error: no configuration file nope\n"
+
+
+def test_an_own_primary_file_is_read_with_its_faults(train, folder):
+    (folder / "conf").mkdir()
+    file = folder / "conf/mine.yaml"
+    file.write_text("defaults:\n  - config\n  - override dataset: digit\n")
+    own = ["--config-dir", "conf", "-cn", "mine", "logger=none"]
+    assert "error: dataset=digit is unknown; did you mean digits? There" in train(*own).err
+    file.write_text("defaults:\n  - config\n  - _self_\nrounds: -1\n")
+    lines = train(*own, "querysize=3").err.splitlines()
+    assert lines == [
+        "error: 2 settings are wrong",
+        "  querysize is unknown; did you mean query_size?",
+        "  rounds must be a whole number of at least 0, got -1",
     ]
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("logger.settings={mode:offline}", "add it by +logger.settings.mode=..."),
+        ("hydra.run.dirr=x", "hydra.run.dirr is unknown; did you mean hydra.run.dir?"),
+        ("scheduler.step_size=3", "scheduler.step_size cannot be set: scheduler is null"),
+        ("logger=null", "logger cannot be null; there are: csv, none, wandb"),
+        ("posterior=null", "posterior cannot be null; there are: deterministic, "),
+        ("~logger", "logger has no value; name one by logger=..., without ~logger"),
+        ("~checkpoint", "checkpoint has no value"),
+        ("name=${nope}", "error: name: Interpolation key 'nope' not found\n"),
+        ("logger.tags=[${nope}]", "error: logger.tags[0]: Interpolation key 'nope' not found\n"),
+        ("experiment=nothing", "experiment=nothing is unknown; there are: cifar10_folder"),
+    ],
+)
+def test_what_is_told_of_an_override_can_be_followed(train, override, said):
+    ended = train(override)
+    assert said in ended.err
+    assert (ended.code, len(ended.err.splitlines())) == (1, 1)
+
+
+def test_an_interpolation_that_cannot_be_replaced_ends_too(edge, monkeypatch):
+    monkeypatch.setattr(edge.OmegaConf, "update", lambda *_: None)
+    with pytest.raises(ValueError, match="name: Interpolation key 'nope' not found"):
+        edge.settings_of(edge.OmegaConf.create({"name": "${nope}"}))
+
+
+def test_a_run_without_a_posterior_has_one_sample(train):
+    quick = ["logger=none", "rounds=0", "steps=1", "~posterior"]
+    assert train(*quick).code == 0
+    assert "K = 1" in train(*quick, "strategy=bald").err
+
+
+def test_every_trainer_has_objects_of_its_own(edge):
+    target = "lightning.pytorch.strategies.SingleDeviceStrategy"
+    node = {"_target_": "lightning.pytorch.Trainer", "_partial_": True, "logger": False}
+    node |= {"strategy": {"_target_": target, "device": "cpu"}, "enable_checkpointing": False}
+    trainer = edge.trainers_of(edge.OmegaConf.create(node))
+    assert trainer(max_epochs=1).strategy is not trainer(max_epochs=1).strategy
+    node["plugins"] = []
+    assert not hasattr(edge.trainers_of(edge.OmegaConf.create(node)), "keywords")
+    plugin = {"_target_": "lightning.pytorch.plugins.environments.LightningEnvironment"}
+    node["plugins"] = [plugin]
+    given = edge.trainers_of(edge.OmegaConf.create(node)).keywords["plugins"]
+    assert [type(one).__name__ for one in given] == ["LightningEnvironment"]
+
+
+def test_the_jobs_of_a_sweep_say_nothing_of_devices(train):
+    ended = train("-m", "logger=none", "rounds=0", "steps=1", "seed=0,1")
+    assert ended.code == 0
+    assert "available" not in ended.out + ended.err
 
 
 @pytest.mark.parametrize("file", ["config.yaml", "rounds.jsonl", "state/pool.json"])
