@@ -3,6 +3,7 @@
 import difflib
 import os
 import sys
+import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
@@ -46,6 +47,8 @@ def main(config: DictConfig) -> float | None:
             return experiment(config, directory, title, sweep=sweep)
     except Exception as error:
         remove_empty(directory, parents=not sweep)
+        if place() and isinstance(error, ConnectionError):
+            time.sleep(60)  # Lightning kills all once one has ended: the first shall say why before
         if os.environ.get("DAL_TRACEBACK") == "1":
             raise
         if not sweep:

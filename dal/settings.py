@@ -135,10 +135,9 @@ def faults_of(
     for name, value in settings.items():
         if name in taken:
             faults.append(f"{path}.{name} cannot be set: the run gives it")
-        elif name in named:
-            if not _is_default(value, named[name].default):
-                faults += fault(f"{path}.{name}", value, hints.get(name, Any))
-        elif not extra:
+        elif name in named and not _is_default(value, named[name].default):
+            faults += fault(f"{path}.{name}", value, hints.get(name, Any))
+        elif name not in named and not extra:
             faults.append(unknown(name, [other for other in named if other not in taken], path))
     if whole:
         faults += [
@@ -171,12 +170,7 @@ def unknown(name: str, known: Iterable[str], path: str = "") -> str:
 
 
 def names_of(target: str, *, needed: bool = False) -> list[str]:
-    """Names of the arguments of a function or class that a node names; none if it is not there.
-
-    Args:
-        target: where it is.
-        needed: those without a default alone.
-    """
+    """Names of the arguments, or those needed, of what a node names; none if it is not there."""
     try:
         parameters = inspect.signature(pkgutil.resolve_name(target)).parameters
     except Exception:  # of a user's module, anything
@@ -251,7 +245,6 @@ def _is_list(shape: type) -> bool:
 
 
 def _number(shape: type) -> type:
-    """What YAML can say of a class of numbers."""
     return int if issubclass(shape, numbers.Integral) else float
 
 
@@ -275,9 +268,8 @@ def _told(name: str, value: Any, kinds: Sequence[Any]) -> str:
 
 def _is_class(kind: Any) -> bool:
     shape = get_origin(kind) or kind
-    if not isinstance(shape, type) or _is_plain(kind):
-        return False
-    return not (_is_list(shape) or issubclass(shape, Mapping | numbers.Number))
+    is_class = isinstance(shape, type) and not _is_plain(kind)
+    return is_class and not (_is_list(shape) or issubclass(shape, Mapping | numbers.Number))
 
 
 def _words(kind: Any) -> list[str]:

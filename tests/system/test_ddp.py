@@ -58,6 +58,17 @@ def test_untrained_weights_choose_alike_on_one_and_on_two(folder):
         assert two["test/nll"] == pytest.approx(one["test/nll"], rel=1e-5)
 
 
+@pytest.mark.slow
+def test_the_first_process_says_why_a_run_ends(folder):
+    run = folder / "runs/default/digits-cnn/bald/seed=0"
+    run.mkdir(parents=True)
+    (run / "rounds.jsonl").write_text("nonsense\n")
+    ended = start(folder, "trainer=ddp", "logger=none")
+    assert ended.returncode == 1
+    (line,) = ended.stderr.strip().splitlines()
+    assert line.startswith("error: runs/default/digits-cnn/bald/seed=0/config.yaml is damaged")
+
+
 @pytest.mark.parametrize("strategy", ["ddp_spawn", "ddp_fork"])
 def test_processes_that_give_nothing_back_are_refused(train, strategy):
     ended = train(*SHORT, "logger=none", f"trainer.strategy={strategy}", "trainer.devices=2")

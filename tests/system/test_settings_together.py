@@ -1,5 +1,6 @@
 """All that is wrong with the settings is told at once, before anything is done or written."""
 
+import logging
 import sys
 from pathlib import Path
 
@@ -181,10 +182,15 @@ def test_every_trainer_has_objects_of_its_own(edge):
     assert [type(one).__name__ for one in given] == ["LightningEnvironment"]
 
 
-def test_the_jobs_of_a_sweep_say_nothing_of_devices(train):
-    ended = train("-m", "logger=none", "rounds=0", "steps=1", "seed=0,1")
-    assert ended.code == 0
-    assert "available" not in ended.out + ended.err
+def test_the_jobs_of_a_sweep_say_nothing_of_devices(train, monkeypatch):
+    levels = []
+
+    def look(_):
+        levels.append(logging.getLogger("lightning.pytorch").getEffectiveLevel())
+
+    monkeypatch.setattr("dal.processes.check_sweep", look)
+    assert train("-m", "logger=none", "rounds=0", "steps=1", "seed=0,1").code == 0
+    assert levels == [logging.WARNING] * 2
 
 
 @pytest.mark.parametrize("file", ["config.yaml", "rounds.jsonl", "state/pool.json"])
