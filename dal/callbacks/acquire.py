@@ -23,6 +23,7 @@ from dal.acquisition_signature import (
     wants_last_layer,
 )
 from dal.acquisition_storage import Storage
+from dal.data.attached import data_of
 from dal.data.datamodule import ActiveDataModule
 from dal.functional.checks import check_count, check_features
 from dal.functional.shards import Shards
@@ -110,7 +111,7 @@ class Acquire(pl.Callback):
         """Refuse what cannot work before time is spent on training."""
         if stage != "fit":
             return
-        data = _data_of(trainer)
+        data = data_of(trainer)
         self.check(data)
         if data.n_labelled and data.round == int(data.pool.rounds.min()):  # the first training
             self._try(pl_module, data)
@@ -118,7 +119,7 @@ class Acquire(pl.Callback):
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Tell what the query will take, as soon as the module is where it will be."""
-        self._tell(trainer, pl_module, _data_of(trainer))
+        self._tell(trainer, pl_module, data_of(trainer))
 
     def _try(self, model: pl.LightningModule, data: ActiveDataModule) -> None:
         """Ask the untrained model for a few labelled rows, as the query will."""
@@ -240,7 +241,7 @@ class Acquire(pl.Callback):
         """Begin to learn losses beside the module, if the strategy asks for them."""
         if "predicted_losses" not in needs_of(self.strategy, self.score):
             return
-        data = _data_of(trainer)
+        data = data_of(trainer)
         self.losses = LossPrediction(seed_for(data.seed, "weights", data.round, "losses"))
         self.losses.load_state_dict(self._learnt, pl_module.device)
         self._watching.enter_context(self.losses.watching(pl_module))
@@ -267,7 +268,7 @@ class Acquire(pl.Callback):
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Score the pool and choose."""
         self._watching.close()
-        self.run(trainer, pl_module, _data_of(trainer))
+        self.run(trainer, pl_module, data_of(trainer))
 
     def run(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, data: ActiveDataModule
@@ -293,13 +294,3 @@ class Acquire(pl.Callback):
 
 def _group(trainer: pl.Trainer) -> distributed.ProcessGroup | None:
     return distributed.group.WORLD if trainer.world_size > 1 else None
-
-
-def _data_of(trainer: pl.Trainer) -> ActiveDataModule:
-    data = getattr(trainer, "datamodule", None)
-    if not isinstance(data, ActiveDataModule):
-        raise ValueError(
-            "Acquire needs the pool: call trainer.fit(model, datamodule=ActiveDataModule(...)), "
-            f"got {type(data).__name__}"
-        )
-    return data

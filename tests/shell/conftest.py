@@ -16,6 +16,7 @@ from dal.data.datamodule import ActiveDataModule
 from dal.loop import PLAIN_TRAINER, run_rounds
 from dal.models.classifier import Classifier
 from dal.models.weights import cold
+from dal.pool import LabelledPool
 from dal.posteriors.mc_dropout import MCDropout
 from dal.strategies.badge import badge
 from dal.strategies.margin import margin
@@ -275,3 +276,12 @@ def run(kit, module):
         return run_rounds(data, **settings)
 
     return run
+
+
+@pytest.fixture
+def pool():
+    """Ten rows after a start, one purchase, and two rows held out."""
+    pool = LabelledPool(10, held_out=[9, 8])
+    pool.label([5, 2], [1, 0], "dataset")
+    pool.label([7], [3], "person")
+    return pool

@@ -8,13 +8,13 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from conftest import toy_data
 from processes import answers_of
 from torch import distributed, nn
 from toys import ask, dropout_net, largest
 
 import dal.acquisition_batches
 from dal.acquisition_draws import drawing
-from dal.data.data import Data, Normalise, TensorRows
 from dal.data.datamodule import ActiveDataModule
 from dal.models.classifier import Classifier
 from dal.pieces import Pieces
@@ -74,16 +74,10 @@ def other_net(seed, rows):
     return network if rows is None else Narrow(network, rows)
 
 
-def rows_of(count=240, test=6):
-    generator = torch.Generator().manual_seed(0)
-    targets = torch.arange(count + test) % 3
-    inputs = torch.randn(count + test, 4, generator=generator) + targets[:, None]
-    train, held = TensorRows(inputs[:count], targets[:count]), inputs[count:]
-    return Data(train, TensorRows(held, targets[count:]), tuple("abc"), Normalise())
-
-
 def pool(**options):
-    return ActiveDataModule(rows_of(), **{"initial_size": 75, "eval_batch_size": 64, **options})
+    return ActiveDataModule(
+        toy_data(test=6), **{"initial_size": 75, "eval_batch_size": 64, **options}
+    )
 
 
 CASES = {

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from toys import deal
 
 from dal.pool import LabelledPool
 
@@ -27,18 +28,6 @@ BAD_LABELS = {
     "bool": [True, False],
     "two-dimensional": [[0], [1]],
 }
-
-
-@pytest.fixture
-def pool():
-    pool = LabelledPool(10, held_out=[9, 8])
-    pool.label([5, 2], [1, 0], "dataset")
-    pool.label([7], [3], "person")
-    return pool
-
-
-def deal(pool, seed=0, n=None):
-    return pool.deal(torch.Generator().manual_seed(seed), n)
 
 
 @pytest.mark.parametrize("indices", BAD_INDICES.values(), ids=BAD_INDICES)

@@ -6,6 +6,7 @@ from pathlib import Path
 import lightning.pytorch as pl
 import pytest
 import torch
+from conftest import toy_data
 from processes import answers_of, train_by_two
 from torch import distributed, nn
 from toys import dropout_net, largest
@@ -14,7 +15,6 @@ import dal.acquisition_storage
 from dal.acquisition import query
 from dal.acquisition_shares import share_of
 from dal.callbacks.acquire import Acquire
-from dal.data.data import Data, Normalise, TensorRows
 from dal.data.datamodule import ActiveDataModule
 from dal.models.classifier import Classifier
 from dal.models.loss_prediction import LossPrediction
@@ -33,14 +33,6 @@ from dal.strategies.random import random
 from dal.strategies.schedule import schedule
 
 COUNTS = [2, 3]
-
-
-def rows_of(count=240, test=6):
-    generator = torch.Generator().manual_seed(0)
-    targets = torch.arange(count + test) % 3
-    inputs = torch.randn(count + test, 4, generator=generator) + targets[:, None]
-    train, held = TensorRows(inputs[:count], targets[:count]), inputs[count:]
-    return Data(train, TensorRows(held, targets[count:]), tuple("abc"), Normalise())
 
 
 def noisy(*, probs, generator):
@@ -110,7 +102,7 @@ def answer(case, group=None, **options):
         asked = query(
             case["strategy"],
             12,
-            data=ActiveDataModule(rows_of(), **settings),
+            data=ActiveDataModule(toy_data(test=6), **settings),
             posterior=posterior,
             group=group,
             **{"model": dropout_net(), **options},
@@ -329,7 +321,9 @@ def test_shares_are_whole_batches_that_cover_all_rows_in_order(rows, size, count
 
 
 def train(folder, **options):
-    data = ActiveDataModule(rows_of(), initial_size=20, steps=4, batch_size=8, eval_batch_size=16)
+    data = ActiveDataModule(
+        toy_data(test=6), initial_size=20, steps=4, batch_size=8, eval_batch_size=16
+    )
     told = []
     acquire = Acquire(
         mixed(a=bald, b=coreset), 10, posterior=mc(), on_batch=lambda *rows: told.append(rows)
@@ -350,6 +344,6 @@ def test_acquire_in_a_trainer_of_two_processes_chooses_what_one_would(tmp_path):
     assert (len(first["told"]), second["told"]) == (7, [])  # of 14 batches
     model = Classifier(dropout_net(), 3)
     model.load_state_dict(first["weights"])
-    data = ActiveDataModule(rows_of(), initial_size=20, eval_batch_size=16)
+    data = ActiveDataModule(toy_data(test=6), initial_size=20, eval_batch_size=16)
     alone = query(mixed(a=bald, b=coreset), 10, model=model, data=data, posterior=mc())
     assert torch.equal(first["chosen"], alone.indices)

@@ -4,6 +4,7 @@ import json
 
 import pytest
 import torch
+from toys import deal
 
 from dal.pool import LabelledPool
 from dal.pool_file import PoolFile
@@ -46,18 +47,6 @@ BAD_PURCHASES = {
     "a correction of the held out": ["relabel", [9], [0], "x"],
     "a correction twice": ["relabel", [5, 5], [0, 0], "x"],
 }
-
-
-@pytest.fixture
-def pool():
-    pool = LabelledPool(10, held_out=[9, 8])
-    pool.label([5, 2], [1, 0], "dataset")
-    pool.label([7], [3], "person")
-    return pool
-
-
-def deal(pool, seed=0, n=None):
-    return pool.deal(torch.Generator().manual_seed(seed), n)
 
 
 def test_a_state_stays_as_it_was_when_the_pool_goes_on(pool):

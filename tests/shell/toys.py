@@ -40,3 +40,7 @@ def ask(strategy, n, data, model, posterior=None, **options):
     return query(
         strategy, n, model=model, data=data, posterior=posterior or Deterministic(), **options
     )
+
+
+def deal(pool, seed=0, n=None):
+    return pool.deal(torch.Generator().manual_seed(seed), n)
