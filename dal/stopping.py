@@ -104,6 +104,7 @@ def stopping() -> Iterator[None]:
             raise
         raise Stopped(asked[0]) from error
     finally:
+        asked.clear()
         for signum, handler in before.items():
             signal.signal(signum, handler)
 

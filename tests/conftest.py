@@ -1,5 +1,6 @@
 """Parametrise tests over the strategies that exist and the devices that are there."""
 
+import signal
 from pathlib import Path
 
 import pytest
@@ -33,6 +34,7 @@ def pytest_addoption(parser):
 
 def pytest_configure(config):
     torch.set_num_threads(1)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's `&` has it ignored
     for folder in strategy_folders(config):
         yaml_files(folder)
 

@@ -2,6 +2,7 @@
 
 from functools import partial
 
+import kit
 import lightning.pytorch as pl
 import pytest
 import torch
@@ -40,11 +41,11 @@ plain = partial(
 
 
 @pytest.fixture
-def make(kit):
+def make():
     return partial(ActiveDataModule, kit.toy_data(), initial_size=12, steps=5, batch_size=16)
 
 
-def build(kit, seed=0):
+def build(seed=0):
     with global_seed(seed, "weights"):
         return kit.PlainModule()
 
@@ -57,9 +58,9 @@ def fit(module, data, *callbacks, **options):
 
 
 @pytest.mark.parametrize("strategy", [random, margin, bald, badge, coreset])
-def test_a_module_with_forward_alone_is_asked(kit, make, strategy):
+def test_a_module_with_forward_alone_is_asked(make, strategy):
     data, acquire = make(), Acquire(strategy, n=7, posterior=MCDropout(4))
-    trainer = fit(build(kit), data, acquire)
+    trainer = fit(build(), data, acquire)
     assert trainer.global_step == 5
     assert len(acquire.indices) == len(acquire.indices.unique()) == 7
     assert set(acquire.indices.tolist()) <= set(data.pool.unlabelled.tolist())
@@ -68,25 +69,25 @@ def test_a_module_with_forward_alone_is_asked(kit, make, strategy):
     assert (data.n_labelled, data.round) == (19, 1)
 
 
-def test_the_loop_of_a_user_takes_as_many_rounds_as_it_likes(kit, make):
+def test_the_loop_of_a_user_takes_as_many_rounds_as_it_likes(make):
     data = make()
     for number in range(3):
         acquire = Acquire(margin, n=5)
-        fit(build(kit, number), data, acquire)
+        fit(build(number), data, acquire)
         data.label(acquire.indices)
     assert data.n_labelled == 27 == len(data.pool.labelled.unique())
 
 
-def test_one_callback_may_be_used_round_after_round(kit, make):
+def test_one_callback_may_be_used_round_after_round(make):
     data, acquire = make(), Acquire(margin, n=5)
     for number in range(2):
-        fit(build(kit, number), data, acquire)
+        fit(build(number), data, acquire)
         data.label(acquire.indices)
     assert data.n_labelled == 22
 
 
-def test_modes_and_buffers_of_the_module_are_as_training_left_them(kit, make):
-    fresh = [build(kit), build(kit)]
+def test_modes_and_buffers_of_the_module_are_as_training_left_them(make):
+    fresh = [build(), build()]
     fit(fresh[0], make())
     fit(fresh[1], make(), Acquire(bald, n=5, posterior=MCDropout(4)))
     assert [m.training for m in fresh[0].modules()] == [m.training for m in fresh[1].modules()]
@@ -94,49 +95,49 @@ def test_modes_and_buffers_of_the_module_are_as_training_left_them(kit, make):
 
 
 @pytest.mark.parametrize("strategy", [random, bald, coreset])
-def test_weights_after_training_are_the_same_bits_with_and_without_acquire(kit, make, strategy):
-    without, with_it = build(kit), build(kit)
+def test_weights_after_training_are_the_same_bits_with_and_without_acquire(make, strategy):
+    without, with_it = build(), build()
     fit(without, make())
     fit(with_it, make(), Acquire(strategy, n=5, posterior=MCDropout(4)))
     state = with_it.state_dict()
     assert all(torch.equal(value, state[name]) for name, value in without.state_dict().items())
 
 
-def test_the_global_generator_is_where_training_left_it(kit, make):
+def test_the_global_generator_is_where_training_left_it(make):
     states = []
     for callbacks in ([], [Acquire(bald, n=5, posterior=MCDropout(4))]):
         torch.manual_seed(0)
-        plain(callbacks=callbacks).fit(build(kit), datamodule=make())
+        plain(callbacks=callbacks).fit(build(), datamodule=make())
         states.append(torch.get_rng_state())
     assert torch.equal(*states)
 
 
-def test_the_choice_is_made_with_the_weights_after_training(kit, make):
+def test_the_choice_is_made_with_the_weights_after_training(make):
     seen = []
 
     def spy(*, features, head, n):
         seen.append(head(features))
         return torch.arange(n)
 
-    module, data = build(kit), make()
+    module, data = build(), make()
     fit(module, data, Acquire(spy, n=2))
     module.eval()
     logits = module(data.data.train.inputs[data.pool.dealt])
     torch.testing.assert_close(seen[-1], logits, atol=1e-6, rtol=1e-6)
 
 
-def test_two_equal_trainings_choose_the_same(kit, make):
+def test_two_equal_trainings_choose_the_same(make):
     chosen = []
     for _ in range(2):
         acquire = Acquire(badge, n=6, posterior=MCDropout(4))
-        fit(build(kit), make(), acquire)
+        fit(build(), make(), acquire)
         chosen.append(acquire.indices)
     assert torch.equal(*chosen)
 
 
-def test_without_an_active_data_module_training_does_not_start(kit):
+def test_without_an_active_data_module_training_does_not_start():
     module, rows = (
-        build(kit),
+        build(),
         torch.utils.data.TensorDataset(torch.zeros(4, 4), torch.arange(4) % 3),
     )
     before = module.last.weight.detach().clone()
@@ -145,7 +146,7 @@ def test_without_an_active_data_module_training_does_not_start(kit):
     assert torch.equal(module.last.weight, before)
 
 
-def no_dropout(kit):
+def no_dropout():
     return Classifier(nn.Linear(4, 3), 3)
 
 
@@ -168,17 +169,17 @@ def unknown(*, probs, temperature):
     ],
     ids=["one sample", "unknown argument", "no score", "no dropout", "no dropout for the score"],
 )
-def test_what_cannot_work_is_refused_before_the_first_step(make, kit, settings, match):
-    module = no_dropout(kit)
+def test_what_cannot_work_is_refused_before_the_first_step(make, settings, match):
+    module = no_dropout()
     before = module.network.weight.detach().clone()
     with pytest.raises(ValueError, match=match):
         fit(module, make(), Acquire(n=2, **settings))
     assert torch.equal(module.network.weight, before)
 
 
-def test_a_strategy_that_needs_no_samples_needs_no_dropout(make, kit):
+def test_a_strategy_that_needs_no_samples_needs_no_dropout(make):
     acquire = Acquire(coreset, n=3, posterior=MCDropout(4))
-    fit(no_dropout(kit), make(), acquire)
+    fit(no_dropout(), make(), acquire)
     assert len(acquire.indices) == 3
 
 
@@ -193,8 +194,8 @@ def test_n_below_1_is_refused(n):
         Acquire(margin, n=n)
 
 
-def test_bfloat16_training_is_asked_in_its_precision(kit, make):
+def test_bfloat16_training_is_asked_in_its_precision(make):
     acquire = Acquire(bald, n=5, posterior=MCDropout(4))
-    fit(build(kit), make(), acquire, precision="bf16-mixed")
+    fit(build(), make(), acquire, precision="bf16-mixed")
     assert len(acquire.indices.unique()) == 5
     assert acquire.query.scores.dtype == torch.float32

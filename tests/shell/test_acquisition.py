@@ -1,5 +1,6 @@
 """query(): the rows that it returns are those that the strategy meant."""
 
+import kit
 import pytest
 import torch
 from toys import ask, dropout_net, largest, size
@@ -16,13 +17,13 @@ both = pytest.mark.parametrize("strategy", [largest, size])
 
 
 @both
-def test_positions_become_the_rows_that_the_strategy_meant(kit, data, strategy):
+def test_positions_become_the_rows_that_the_strategy_meant(data, strategy):
     asked = ask(strategy, 4, data, kit.Untracked())
     assert asked.indices.tolist() == [28, 27, 26, 25]  # 29 is labelled
 
 
 @both
-def test_the_rows_are_right_in_every_round(kit, data, strategy):
+def test_the_rows_are_right_in_every_round(data, strategy):
     bought = []
     for _ in range(3):
         indices = ask(strategy, 3, data, kit.Untracked()).indices
@@ -32,7 +33,7 @@ def test_the_rows_are_right_in_every_round(kit, data, strategy):
 
 
 @both
-def test_the_rows_of_a_subset_are_right(kit, strategy):
+def test_the_rows_of_a_subset_are_right(strategy):
     data = ActiveDataModule(
         kit.index_data(rows=200), initial=[0], pool_subset=11, eval_batch_size=4
     )
@@ -42,7 +43,7 @@ def test_the_rows_of_a_subset_are_right(kit, strategy):
     assert torch.equal(asked.indices, candidates.sort(descending=True).values[:3])
 
 
-def test_the_last_ragged_batch_takes_part(kit):
+def test_the_last_ragged_batch_takes_part():
     data = ActiveDataModule(kit.index_data(rows=30), initial=[0], eval_batch_size=7)
     for batch, count in enumerate(torch.tensor([7, 7, 7, 7, 1]).tolist()):
         data.deal()
@@ -52,14 +53,14 @@ def test_the_last_ragged_batch_takes_part(kit):
         assert ask(size, 1, data, model).indices.tolist() == [row]
 
 
-def test_scores_come_with_the_rows_in_the_order_of_choice(kit, data):
+def test_scores_come_with_the_rows_in_the_order_of_choice(data):
     asked = ask(size, 3, data, kit.Untracked())
     assert asked.scores.tolist() == [28.0, 27.0, 26.0]
     assert asked.scores.dtype == torch.float32
     assert asked.seconds > 0
 
 
-def test_ties_do_not_follow_the_order_of_the_dataset(kit):
+def test_ties_do_not_follow_the_order_of_the_dataset():
     data = ActiveDataModule(kit.index_data(rows=60), initial=[0])
 
     def same(*, features):
@@ -82,13 +83,13 @@ def test_several_batches_choose_what_one_batch_chooses(toy, strategy, size_):
 
 
 @pytest.mark.parametrize("strategy", [largest, size, random, coreset])
-def test_more_than_the_pool_holds_takes_all_of_it(kit, data, strategy):
+def test_more_than_the_pool_holds_takes_all_of_it(data, strategy):
     indices = ask(strategy, 99, data, kit.Untracked()).indices
     assert torch.equal(indices.sort().values, data.pool.unlabelled)
 
 
 @pytest.mark.parametrize("strategy", [largest, size, random, coreset])
-def test_an_empty_pool_gives_nothing(kit, strategy):
+def test_an_empty_pool_gives_nothing(strategy):
     data = ActiveDataModule(kit.index_data(), initial=range(30))
     assert ask(strategy, 3, data, kit.Untracked()).indices.tolist() == []
 
@@ -100,7 +101,7 @@ def test_a_query_without_labelled_rows_works(toy, strategy):
     assert len(asked.indices.unique()) == 5
 
 
-def test_progress_is_told_in_rows(kit, data):
+def test_progress_is_told_in_rows(data):
     seen = []
     ask(size, 3, data, kit.Untracked(), on_batch=lambda done, total: seen.append((done, total)))
     assert seen == [(7, 27), (14, 27), (21, 27), (27, 27)]

@@ -3,6 +3,7 @@
 import threading
 from functools import partial
 
+import kit
 import pytest
 import torch
 from toys import ask, dropout_net
@@ -83,12 +84,12 @@ def test_a_query_on_batches_loaded_ahead_chooses_the_same_bit_for_bit(toy, ahead
     assert plain.scores is None or torch.equal(again.scores, plain.scores)
 
 
-def test_each_row_is_read_once_ahead_or_not(kit, data, ahead):
+def test_each_row_is_read_once_ahead_or_not(data, ahead):
     ask(lambda *, features: features[:, 0], 3, data, kit.Untracked())
     assert data.data.train.read == data.pool.dealt.tolist()
 
 
-def test_an_error_of_the_dataset_stops_the_query(kit, data, ahead):
+def test_an_error_of_the_dataset_stops_the_query(data, ahead):
     class BrokenError(Exception):
         pass
 

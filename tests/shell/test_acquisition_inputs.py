@@ -2,6 +2,7 @@
 
 from functools import partial
 
+import kit
 import pytest
 import torch
 from torch import nn
@@ -78,7 +79,7 @@ def test_rounds_and_seeds_have_other_samples_and_a_round_has_one_set(toy):
     assert not torch.equal(first, other)
 
 
-def test_a_selection_over_scores_gets_the_scores_of_the_whole_pool(kit, data):
+def test_a_selection_over_scores_gets_the_scores_of_the_whole_pool(data):
     seen = {}
 
     def second_best(*, scores, n):
@@ -100,7 +101,7 @@ def test_a_score_under_a_selection_has_the_samples_of_the_posterior(toy):
     assert torch.equal(over.indices, ask(bald, 5, toy(), model, posterior).indices)
 
 
-def test_a_score_under_a_selection_may_name_head_and_labelled_tensors(kit, data):
+def test_a_score_under_a_selection_may_name_head_and_labelled_tensors(data):
     def far(*, features, labelled_features, head):
         return (features - labelled_features.T).abs().amin(1) + 0 * head(features)[:, 0]
 
@@ -111,7 +112,7 @@ def test_a_score_under_a_selection_may_name_head_and_labelled_tensors(kit, data)
     assert torch.equal(ask(best, 3, data, kit.Untracked(), score=far).indices, alone.indices)
 
 
-def test_random_runs_no_forward_pass(kit, data):
+def test_random_runs_no_forward_pass(data):
     model = kit.Untracked()
     asked = ask(random, 5, data, model, MCDropout(5))
     assert (model.calls, data.data.train.read) == (0, [])
@@ -119,7 +120,7 @@ def test_random_runs_no_forward_pass(kit, data):
     assert asked.scores is None
 
 
-def test_random_follows_the_seed_and_the_round(kit):
+def test_random_follows_the_seed_and_the_round():
     def draw(seed, rounds=0):
         data = ActiveDataModule(kit.index_data(200), initial=[0], seed=seed)
         for row in range(rounds):
@@ -131,13 +132,13 @@ def test_random_follows_the_seed_and_the_round(kit):
     assert not torch.equal(draw(0), draw(0, rounds=1))
 
 
-def test_a_strategy_on_features_alone_runs_one_pass_without_samples(toy, kit):
+def test_a_strategy_on_features_alone_runs_one_pass_without_samples(toy):
     data, model = toy(), nn.Sequential(nn.Dropout(0.5), kit.Counting(nn.Linear(4, 3)))
     ask(coreset, 5, data, model, MCDropout(50))
     assert model[1].rows == 230 + 10
 
 
-def test_the_pool_is_read_once_and_the_labelled_rows_only_where_named(kit, data):
+def test_the_pool_is_read_once_and_the_labelled_rows_only_where_named(data):
     ask(size, 3, data, kit.Untracked())
     assert data.data.train.read == data.pool.dealt.tolist()
     data.data.train.read.clear()
@@ -146,7 +147,7 @@ def test_the_pool_is_read_once_and_the_labelled_rows_only_where_named(kit, data)
 
 
 @pytest.mark.parametrize("strategy", [bald, badge, coreset, random])
-def test_no_strategy_can_read_a_target_of_the_dataset(kit, strategy):
+def test_no_strategy_can_read_a_target_of_the_dataset(strategy):
     data = ActiveDataModule(kit.index_data(kind=kit.GuardedRows), initial_size=4)
     data.data.train.sealed = True
     with torch.random.fork_rng():
@@ -166,7 +167,7 @@ def test_a_query_leaves_model_and_global_generator_alone(toy):
     assert all(module.training for module in model.modules())
 
 
-def test_the_pool_is_scored_without_augmentation(kit):
+def test_the_pool_is_scored_without_augmentation():
     def refuse(image):
         raise AssertionError("augmented")
 

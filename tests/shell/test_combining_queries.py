@@ -2,6 +2,7 @@
 
 from functools import partial
 
+import kit
 import pytest
 import torch
 from toys import ask, dropout_net, largest, size
@@ -54,7 +55,7 @@ def rows_of(data, indices):
 
 
 @pytest.mark.parametrize("other", [never, never_scored])
-def test_a_schedule_computes_only_the_part_whose_turn_it_is(kit, data, other):
+def test_a_schedule_computes_only_the_part_whose_turn_it_is(data, other):
     early = scheduled([4, None], now=size, later=other)  # 3 labelled
     late = scheduled([3, None], before=other, now=size)
     for strategy in (early, late):
@@ -62,7 +63,7 @@ def test_a_schedule_computes_only_the_part_whose_turn_it_is(kit, data, other):
     assert data.data.train.read == 2 * data.pool.dealt.tolist()
 
 
-def test_tcm_computes_one_part_before_the_switch_and_the_other_from_it_on(kit, data):
+def test_tcm_computes_one_part_before_the_switch_and_the_other_from_it_on(data):
     for switch_at, parts in (
         (4, {"typical": size, "uncertain": never}),
         (3, {"typical": never, "uncertain": size}),
@@ -71,7 +72,7 @@ def test_tcm_computes_one_part_before_the_switch_and_the_other_from_it_on(kit, d
         assert ask(strategy, 2, data, kit.Untracked()).indices.tolist() == [28, 27]
 
 
-def test_no_pass_is_run_if_the_part_whose_turn_it_is_needs_none(kit, data):
+def test_no_pass_is_run_if_the_part_whose_turn_it_is_needs_none(data):
     model = kit.Untracked()
     asked = ask(scheduled([4, None], now=random, later=size), 3, data, model, MCDropout(5))
     assert (model.calls, data.data.train.read) == (0, [])
@@ -79,18 +80,18 @@ def test_no_pass_is_run_if_the_part_whose_turn_it_is_needs_none(kit, data):
 
 
 @pytest.mark.parametrize("shares", [{"a": 1, "b": 0}, {"a": 9, "b": 1}])
-def test_a_part_whose_share_is_no_item_is_not_computed(kit, data, shares):
+def test_a_part_whose_share_is_no_item_is_not_computed(data, shares):
     asked = ask(mixed(shares, a=size, b=never), 3, data, kit.Untracked())
     assert asked.indices.tolist() == [28, 27, 26]
 
 
-def test_a_strategy_at_share_1_of_random_picks_is_not_computed(kit, data):
+def test_a_strategy_at_share_1_of_random_picks_is_not_computed(data):
     model = kit.Untracked()
     ask(partial(epsilon, strategies={"greedy": never_scored}, share=1.0), 3, data, model)
     assert model.calls == 0
 
 
-def test_samples_are_drawn_only_for_a_part_that_looks_at_them(toy, kit):
+def test_samples_are_drawn_only_for_a_part_that_looks_at_them(toy):
     class Refuse:
         samples = 3
 
@@ -106,7 +107,7 @@ def test_samples_are_drawn_only_for_a_part_that_looks_at_them(toy, kit):
 # One pass
 
 
-def test_one_pass_over_the_pool_serves_all_parts(kit, data):
+def test_one_pass_over_the_pool_serves_all_parts(data):
     model = kit.Untracked()
     parts = {"a": margin, "b": size, "c": largest, "d": badge}
     ask(mixed(**parts), 8, data, model)
@@ -114,12 +115,12 @@ def test_one_pass_over_the_pool_serves_all_parts(kit, data):
     assert data.data.train.read == data.pool.dealt.tolist()
 
 
-def test_the_labelled_rows_are_read_once_for_all_parts(kit, data):
+def test_the_labelled_rows_are_read_once_for_all_parts(data):
     ask(mixed(a=coreset, b=coreset, c=size), 6, data, kit.Untracked())
     assert sorted(data.data.train.read) == list(range(30))
 
 
-def test_a_score_in_a_mixture_is_streamed_by_the_batch(kit, data):
+def test_a_score_in_a_mixture_is_streamed_by_the_batch(data):
     sizes = {"a": [], "b": []}
 
     def scoring(name):
@@ -138,7 +139,7 @@ def test_a_score_in_a_mixture_is_streamed_by_the_batch(kit, data):
     assert sizes == {"a": [7, 7, 7, 6], "b": [7, 7, 7, 6], "whole": 27 - 6}
 
 
-def test_progress_is_told_once_for_all_parts(kit, data):
+def test_progress_is_told_once_for_all_parts(data):
     seen = []
     ask(
         mixed(a=size, b=smallest, c=largest), 3, data, kit.Untracked(),
@@ -150,14 +151,14 @@ def test_progress_is_told_once_for_all_parts(kit, data):
 # Which rows are chosen
 
 
-def test_parts_choose_in_turn_among_what_is_left(kit, data):
+def test_parts_choose_in_turn_among_what_is_left(data):
     strategy = mixed({"a": 3, "b": 2, "c": 1}, a=size, b=largest, c=smallest)
     asked = ask(strategy, 6, data, kit.Untracked())
     assert asked.indices.tolist() == [28, 27, 26, 25, 24, 0]
 
 
 @pytest.mark.parametrize("n", [1, 2, 7, 26, 27, 99])
-def test_picks_of_a_mixture_are_distinct_rows_of_the_pool(kit, data, n):
+def test_picks_of_a_mixture_are_distinct_rows_of_the_pool(data, n):
     strategy = mixed({"a": 2, "b": 1, "c": 3, "d": 1}, a=random, b=size, c=coreset, d=random)
     indices = ask(strategy, n, data, kit.Untracked()).indices
     assert len(indices.unique()) == len(indices) == min(n, 27)
@@ -179,7 +180,7 @@ def test_picks_of_a_mixture_are_those_of_its_parts_by_hand(toy):
     assert torch.equal(asked.indices[4:], second)
 
 
-def test_the_strategy_beside_random_picks_chooses_among_what_they_leave(kit, data):
+def test_the_strategy_beside_random_picks_chooses_among_what_they_leave(data):
     counts = []
 
     def greedy(*, features, n):
@@ -204,19 +205,19 @@ def test_the_strategy_beside_random_picks_chooses_among_what_they_leave(kit, dat
     ],
     ids=["mixture in mixture", "schedule in mixture", "mixture in schedule"],
 )
-def test_nested_strategies_choose_the_rows_that_their_parts_mean(kit, data, strategy):
+def test_nested_strategies_choose_the_rows_that_their_parts_mean(data, strategy):
     indices = ask(strategy, 6, data, kit.Untracked()).indices.tolist()
     assert indices == [28, 27, 0, 1, 26, 25]
 
 
-def test_positions_are_mapped_right_where_the_nested_mixture_comes_second(kit, data):
+def test_positions_are_mapped_right_where_the_nested_mixture_comes_second(data):
     inner = mixed({"a": 2, "b": 1}, a=largest, b=mixed(c=smallest))
     strategy = mixed({"x": 3, "y": 3}, x=size, y=inner)
     indices = ask(strategy, 6, data, kit.Untracked()).indices.tolist()
     assert indices == [28, 27, 26, 25, 24, 0]
 
 
-def test_a_part_is_told_how_many_items_are_left_to_it(kit, data):
+def test_a_part_is_told_how_many_items_are_left_to_it(data):
     seen = []
 
     def told(*, n_pool, n, n_labelled, round, labels, features):
@@ -227,7 +228,7 @@ def test_a_part_is_told_how_many_items_are_left_to_it(kit, data):
     assert seen == [(23, 2, 3, 0, 3, 23), (21, 2, 3, 0, 3, 21)]
 
 
-def test_a_part_that_chooses_wrong_positions_is_named(kit, data):
+def test_a_part_that_chooses_wrong_positions_is_named(data):
     def twice(*, features, n):
         return torch.zeros(n, dtype=torch.long)
 
@@ -235,7 +236,7 @@ def test_a_part_that_chooses_wrong_positions_is_named(kit, data):
         ask(mixed(a=size, b=twice), 4, data, kit.Untracked())
 
 
-def test_a_combining_strategy_that_chooses_wrong_positions_is_named(kit, data):
+def test_a_combining_strategy_that_chooses_wrong_positions_is_named(data):
     def doubled(*, strategies, n_pool, n):
         half = strategies["a"](torch.arange(n_pool), n // 2)
         return torch.cat([half, half])
@@ -244,7 +245,7 @@ def test_a_combining_strategy_that_chooses_wrong_positions_is_named(kit, data):
         ask(partial(doubled, strategies={"a": size}), 4, data, kit.Untracked())
 
 
-def test_an_empty_pool_gives_nothing(kit):
+def test_an_empty_pool_gives_nothing():
     data, model = ActiveDataModule(kit.index_data(), initial=range(30)), kit.Untracked()
     for strategy in (
         mixed(a=size, b=coreset, c=random),
@@ -264,7 +265,7 @@ def test_a_query_without_labelled_rows_works(toy, strategy):
 # Randomness
 
 
-def test_each_part_has_a_generator_of_its_own(kit, data):
+def test_each_part_has_a_generator_of_its_own(data):
     def greedy(*, generator, n_pool, n):
         torch.rand(999, generator=generator)
         return torch.arange(n)
@@ -279,7 +280,7 @@ def test_each_part_has_a_generator_of_its_own(kit, data):
     assert torch.equal(*drawn)
 
 
-def test_two_parts_that_are_the_same_strategy_draw_differently(kit):
+def test_two_parts_that_are_the_same_strategy_draw_differently():
     seen = []
 
     def drawing(*, generator, n):
@@ -291,7 +292,7 @@ def test_two_parts_that_are_the_same_strategy_draw_differently(kit):
     assert len({tuple(draw) for draw in seen}) == len(seen) == 3
 
 
-def test_a_query_is_reproducible_and_differs_by_seed_and_round(kit):
+def test_a_query_is_reproducible_and_differs_by_seed_and_round():
     def chosen(seed, rounds=0):
         data = ActiveDataModule(kit.index_data(200), initial=[0], seed=seed)
         for row in range(rounds):
@@ -316,7 +317,7 @@ def test_a_score_that_draws_does_not_depend_on_the_size_of_batches(toy, strategy
 # Shared scores
 
 
-def test_parts_over_scores_work_with_the_shared_score(kit, data):
+def test_parts_over_scores_work_with_the_shared_score(data):
     calls = []
 
     def counted(*, features):
@@ -333,7 +334,7 @@ def test_parts_over_scores_work_with_the_shared_score(kit, data):
     assert calls == [7, 7, 7, 6]
 
 
-def test_the_shared_score_is_not_computed_if_no_part_that_is_asked_works_on_it(kit, data):
+def test_the_shared_score_is_not_computed_if_no_part_that_is_asked_works_on_it(data):
     strategy = scheduled([9, None], now=largest, later=best)
     asked = ask(strategy, 2, data, kit.Untracked(), score=never_scored)
     assert asked.indices.tolist() == [28, 27]
@@ -341,12 +342,12 @@ def test_the_shared_score_is_not_computed_if_no_part_that_is_asked_works_on_it(k
 
 
 @pytest.mark.parametrize("strategy", [best, mixed(a=size, b=best)], ids=["alone", "as a part"])
-def test_a_query_over_scores_without_a_score_says_what_is_missing(kit, data, strategy):
+def test_a_query_over_scores_without_a_score_says_what_is_missing(data, strategy):
     with pytest.raises(ValueError, match="score"):
         ask(strategy, 2, data, kit.Untracked())
 
 
-def test_a_score_that_works_on_scores_gets_them(kit, data):
+def test_a_score_that_works_on_scores_gets_them(data):
     def opposite(*, scores):
         return -scores
 
@@ -359,7 +360,7 @@ def test_a_score_that_works_on_scores_gets_them(kit, data):
 # What a combining strategy may ask
 
 
-def test_a_part_that_is_asked_only_when_the_pool_is_seen_is_refused(kit, data):
+def test_a_part_that_is_asked_only_when_the_pool_is_seen_is_refused(data):
     def curious(*, strategies, n_pool, n):
         everything = torch.arange(n_pool)
         first = strategies["a"](everything, n)
@@ -369,7 +370,7 @@ def test_a_part_that_is_asked_only_when_the_pool_is_seen_is_refused(kit, data):
         ask(partial(curious, strategies={"a": largest, "b": size}), 2, data, kit.Untracked())
 
 
-def test_a_combining_strategy_may_name_what_is_known_without_a_pass(kit, run, module):
+def test_a_combining_strategy_may_name_what_is_known_without_a_pass(run, module):
     seen = []
 
     def turning(*, strategies, labels, round, n_labelled, n_pool, n, generator):
@@ -465,7 +466,7 @@ def test_a_schedule_need_not_outlast_the_pool(module, run):
     ],
     ids=["mixture", "epsilon", "schedule"],
 )
-def test_two_runs_are_equal_and_no_row_is_bought_twice(kit, run, module, strategy):
+def test_two_runs_are_equal_and_no_row_is_bought_twice(run, module, strategy):
     data = module()
     records = run(data, strategy=strategy)
     assert data.n_labelled == 18 == len(data.pool.labelled.unique())

@@ -1,5 +1,6 @@
 """ActiveDataModule: the start, the purchases and what they ask of the oracle."""
 
+import kit
 import numpy as np
 import pytest
 import torch
@@ -24,7 +25,7 @@ class Liar:
 
 
 @pytest.fixture
-def data(kit):
+def data():
     return kit.index_data(rows=30, classes=3)
 
 

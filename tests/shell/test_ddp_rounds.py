@@ -9,10 +9,10 @@ import time
 from functools import partial
 from pathlib import Path
 
+import kit
 import lightning.pytorch as pl
 import pytest
 import torch
-from conftest import KilledError, timeless, toy_data, toy_network
 from processes import SECONDS, TORCHRUN, answers_of_script, environment, script_of
 
 from dal.callbacks.round_log import RoundLog
@@ -68,19 +68,19 @@ class DieAt(pl.Callback):
 
 
 def kill_both(_):
-    raise KilledError
+    raise kit.KilledError
 
 
 def module(lr, dropout):
-    return Classifier(toy_network(dropout=dropout), 3, lambda p: torch.optim.SGD(p, lr=lr))
+    return Classifier(kit.toy_network(dropout=dropout), 3, lambda p: torch.optim.SGD(p, lr=lr))
 
 
 def buy(directory=None, *, strategy=bald, lr=0.05, dropout=0.5, die=None, logs=(), where=None,
         every=None, posterior=None, rounds=2, steps=6, batch_size=16):  # fmt: skip
     """Run some rounds on 61 test rows, which two processes cannot share evenly."""
     data = ActiveDataModule(
-        toy_data(test=61), Oracle, initial_size=9, val_size=7, steps=steps, batch_size=batch_size,
-        eval_batch_size=32,
+        kit.toy_data(test=61), Oracle, initial_size=9, val_size=7, steps=steps,
+        batch_size=batch_size, eval_batch_size=32,
     )  # fmt: skip
     callbacks = [die] if die else []
 
@@ -101,7 +101,7 @@ def buy(directory=None, *, strategy=bald, lr=0.05, dropout=0.5, die=None, logs=(
         config={"x": 1},
         logs=logs,
     )
-    return timeless(records), data
+    return kit.timeless(records), data
 
 
 def everything(folder):
@@ -117,7 +117,7 @@ def everything(folder):
     known["pool"] = data.state_dict()
     try:
         buy(folder / "killed", every=2, die=DieAt(1, 5, kill_both))
-    except KilledError:
+    except kit.KilledError:
         known["lines"] = (folder / "killed/rounds.jsonl").read_text().count("\n")
         known["step"] = (folder / "killed/state/round-0001/training.ckpt").exists()
     known["killed"] = buy(folder / "killed", every=2)[0]
@@ -125,7 +125,7 @@ def everything(folder):
         known[name] = buy(folder / f"{name} whole", every=2, **options)[0]
         try:
             buy(folder / name, every=2, die=DieAt(1, 5, kill_both), **options)
-        except KilledError:
+        except kit.KilledError:
             known[f"{name} killed"] = buy(folder / name, every=2, **options)[0]
     known["full disk"] = full_disk(folder)
     rank = int(os.environ.get("LOCAL_RANK", "0"))
@@ -204,7 +204,7 @@ def test_only_the_first_process_writes_and_speaks(answers):
     folder, (first, second) = answers
     assert [record["told"] for record in (first, second)] == [[0, 1, 2, "end"], []]
     lines = (folder / "kept/rounds.jsonl").read_text().splitlines()
-    assert timeless([json.loads(line) for line in lines]) == first["kept"]
+    assert kit.timeless([json.loads(line) for line in lines]) == first["kept"]
 
 
 def test_only_the_first_process_asks_the_oracle_for_what_is_bought(answers):

@@ -2,6 +2,7 @@
 
 from functools import partial
 
+import kit
 import pytest
 import torch
 from torch import nn
@@ -93,7 +94,7 @@ def ensemble_of(members, *, bootstrap=False):
     return posterior
 
 
-def numbered_run(kit, posterior, *, rows=60, initial_size=40, rounds=1, **options):
+def numbered_run(posterior, *, rows=60, initial_size=40, rounds=1, **options):
     """Train on rows that hold their number, one pass over the labelled rows a fit."""
     fits = Fits()
     data = ActiveDataModule(kit.index_data(rows=rows), initial_size=initial_size, batch_size=8)
@@ -183,14 +184,14 @@ def test_every_fit_takes_as_many_steps(run):
     assert [len(rows) for rows in fits.rows] == [2 * 5 * 16] * 4
 
 
-def test_without_bootstrap_every_member_trains_on_all_labelled_rows(kit):
-    fits, bought = numbered_run(kit, Ensemble(3))
+def test_without_bootstrap_every_member_trains_on_all_labelled_rows():
+    fits, bought = numbered_run(Ensemble(3))
     assert len(fits.rows) == 4
     assert all(sorted(rows) == sorted(bought) for rows in fits.rows[:3])
 
 
-def test_with_bootstrap_each_member_trains_on_rows_drawn_with_replacement(kit):
-    fits, bought = numbered_run(kit, Ensemble(3, bootstrap=True), rows=300, initial_size=200)
+def test_with_bootstrap_each_member_trains_on_rows_drawn_with_replacement():
+    fits, bought = numbered_run(Ensemble(3, bootstrap=True), rows=300, initial_size=200)
     *members, tested, _last = fits.rows
     assert sorted(tested) == sorted(bought)
     for rows in members:
@@ -200,14 +201,14 @@ def test_with_bootstrap_each_member_trains_on_rows_drawn_with_replacement(kit):
     assert len({tuple(sorted(rows)) for rows in members}) == 3
 
 
-def test_a_bootstrapped_member_trains_on_the_same_rows_in_every_epoch(kit):
-    fits, _ = numbered_run(kit, Ensemble(2, bootstrap=True), epochs=2)
+def test_a_bootstrapped_member_trains_on_the_same_rows_in_every_epoch():
+    fits, _ = numbered_run(Ensemble(2, bootstrap=True), epochs=2)
     rows = fits.rows[0]
     assert sorted(rows[:40]) == sorted(rows[40:])
     assert rows[:40] != rows[40:]
 
 
-def test_bootstrapped_rows_keep_their_own_labels(kit):
+def test_bootstrapped_rows_keep_their_own_labels():
     seen = []
 
     class Pairs(TrainerLog):
@@ -223,7 +224,7 @@ def test_bootstrapped_rows_keep_their_own_labels(kit):
     assert all(label == row % 2 for row, label in seen)
 
 
-def test_the_data_module_is_as_before_after_a_member(kit):
+def test_the_data_module_is_as_before_after_a_member():
     data = ActiveDataModule(kit.index_data(), initial_size=20, batch_size=5)
     before = [inputs.tolist() for inputs, _ in data.train_dataloader()]
     inside = []
@@ -243,7 +244,7 @@ def test_the_data_module_is_as_before_after_a_member(kit):
 
 
 @kinds
-def test_the_tested_network_is_the_one_of_a_run_without_the_ensemble(kit, run, bootstrap):
+def test_the_tested_network_is_the_one_of_a_run_without_the_ensemble(run, bootstrap):
     alone, beside = (
         run(strategy=margin, posterior=posterior, rounds=1)
         for posterior in (Deterministic(), Ensemble(3, bootstrap=bootstrap))
@@ -276,7 +277,7 @@ def test_members_start_cold_also_where_the_network_starts_warm(run):
     assert not equal(fits.starts[2], tested)
 
 
-def test_a_member_that_diverges_stops_the_run(kit, run, tmp_path):
+def test_a_member_that_diverges_stops_the_run(run, tmp_path):
     rates = iter([0.05, 1e30])  # the tested network is made first
 
     def diverging():
@@ -292,7 +293,7 @@ def test_a_member_that_diverges_stops_the_run(kit, run, tmp_path):
 
 
 @kinds
-def test_two_runs_are_equal_and_another_seed_is_another(kit, run, module, bootstrap):
+def test_two_runs_are_equal_and_another_seed_is_another(run, module, bootstrap):
     posterior = Ensemble(2, bootstrap=bootstrap)  # one for all of them
 
     def bought(seed=0):
@@ -321,7 +322,7 @@ def test_the_global_generator_is_left_alone(run):
 
 
 @pytest.mark.parametrize(("bootstrap", "fit"), [(False, 2), (False, 3), (True, 4)])
-def test_a_run_that_was_stopped_ends_like_one_that_was_not(kit, run, tmp_path, bootstrap, fit):
+def test_a_run_that_was_stopped_ends_like_one_that_was_not(run, tmp_path, bootstrap, fit):
     settings = {"strategy": bald, "rounds": 2, "config": kit.CONFIG}
 
     def posterior():
@@ -402,7 +403,7 @@ def test_too_few_or_too_many_members_are_refused_in_one_line(toy, bootstrap, mem
     assert "\n" not in str(error.value)
 
 
-def test_a_plain_trainer_refuses_an_ensemble_without_members_before_it_trains(module, kit):
+def test_a_plain_trainer_refuses_an_ensemble_without_members_before_it_trains(module):
     (network,) = networks(1)
     before = state_of(network)
     acquire = Acquire(bald, n=2, posterior=Ensemble(3))

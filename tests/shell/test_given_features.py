@@ -2,6 +2,7 @@
 
 from functools import partial
 
+import kit
 import pytest
 import torch
 from torch import Tensor, nn
@@ -56,12 +57,12 @@ class Refuse:
 
 
 @pytest.mark.parametrize("strategy", [largest, size])
-def test_the_given_features_decide_instead_of_the_models(kit, data, strategy):
+def test_the_given_features_decide_instead_of_the_models(data, strategy):
     asked = ask(strategy, 4, data, kit.Untracked(), features=numbered(30))
     assert asked.indices.tolist() == [0, 1, 2, 4]  # 3 is labelled
 
 
-def test_rows_are_handed_by_dataset_index_in_the_order_of_the_deal_and_the_purchases(kit, data):
+def test_rows_are_handed_by_dataset_index_in_the_order_of_the_deal_and_the_purchases(data):
     seen = {}
 
     def spy(*, features, labelled_features, labels, n):
@@ -78,7 +79,7 @@ def test_rows_are_handed_by_dataset_index_in_the_order_of_the_deal_and_the_purch
             data.label([17, 4])
 
 
-def test_the_rows_are_right_in_every_round(kit, data):
+def test_the_rows_are_right_in_every_round(data):
     bought = []
     for _ in range(3):
         indices = ask(largest, 3, data, kit.Untracked(), features=numbered(30)).indices
@@ -88,20 +89,20 @@ def test_the_rows_are_right_in_every_round(kit, data):
 
 
 @pytest.mark.parametrize("strategy", [largest, size])
-def test_a_pool_subset_gets_the_rows_of_its_candidates(kit, strategy):
+def test_a_pool_subset_gets_the_rows_of_its_candidates(strategy):
     data = ActiveDataModule(kit.index_data(200), initial=[0], pool_subset=11, eval_batch_size=4)
     asked = ask(strategy, 3, data, kit.Untracked(), features=numbered(200))
     assert len(data.pool.dealt) == 11
     assert torch.equal(asked.indices, data.pool.dealt.sort().values[:3])
 
 
-def test_rows_held_out_for_validation_are_skipped(kit):
+def test_rows_held_out_for_validation_are_skipped():
     data = ActiveDataModule(kit.index_data(), initial_size=2, val_size=9)
     asked = ask(largest, 30, data, kit.Untracked(), features=numbered(30))
     assert asked.indices.tolist() == data.pool.unlabelled.tolist()
 
 
-def test_without_labelled_rows_their_features_are_empty_and_of_the_given_width(kit):
+def test_without_labelled_rows_their_features_are_empty_and_of_the_given_width():
     seen = {}
 
     def spy(*, features, labelled_features, n):
@@ -114,7 +115,7 @@ def test_without_labelled_rows_their_features_are_empty_and_of_the_given_width(k
     assert model.calls == 0
 
 
-def test_the_given_features_are_not_changed(kit, data):
+def test_the_given_features_are_not_changed(data):
     given = torch.rand(30, 4)
     before = given.clone()
     ask(partial(mixture, strategies={"a": coreset, "b": size}), 8, data, kit.Untracked(),
@@ -135,14 +136,14 @@ def test_the_given_features_are_not_changed(kit, data):
     ],
     ids=["selection", "score", "with labelled rows", "mixture"],
 )
-def test_a_strategy_that_needs_given_features_alone_runs_no_pass(kit, data, strategy):
+def test_a_strategy_that_needs_given_features_alone_runs_no_pass(data, strategy):
     model = kit.Untracked()
     asked = ask(strategy, 5, data, model, Refuse(), features=numbered(30))
     assert (model.calls, data.data.train.read) == (0, [])
     assert len(asked.indices.unique()) == 5
 
 
-def test_a_selection_over_a_score_of_given_features_runs_no_pass(kit, data):
+def test_a_selection_over_a_score_of_given_features_runs_no_pass(data):
     model = kit.Untracked()
     asked = ask(best, 2, data, model, Refuse(), score=size, features=numbered(30))
     assert asked.indices.tolist() == [0, 1]
@@ -150,12 +151,12 @@ def test_a_selection_over_a_score_of_given_features_runs_no_pass(kit, data):
     assert model.calls == 0
 
 
-def test_the_scores_of_given_features_come_with_the_rows(kit, data):
+def test_the_scores_of_given_features_come_with_the_rows(data):
     asked = ask(size, 3, data, kit.Untracked(), features=numbered(30))
     assert asked.scores.tolist() == [0.0, -1.0, -2.0]
 
 
-def test_a_score_of_probabilities_and_given_features_gets_the_rows_of_each_batch(kit, data):
+def test_a_score_of_probabilities_and_given_features_gets_the_rows_of_each_batch(data):
     seen = []
 
     def weighted(*, probs, features):
@@ -173,7 +174,7 @@ def test_a_score_of_probabilities_and_given_features_gets_the_rows_of_each_batch
     torch.testing.assert_close(torch.cat([probs for probs, _ in seen]), logits.softmax(1))
 
 
-def test_the_labelled_rows_are_not_read_if_only_their_given_features_are_needed(kit, data):
+def test_the_labelled_rows_are_not_read_if_only_their_given_features_are_needed(data):
     def near(*, probs, labelled_features):
         return probs[:, 0] + labelled_features.sum()
 
@@ -185,7 +186,7 @@ def test_the_labelled_rows_are_not_read_if_only_their_given_features_are_needed(
 
 
 @pytest.mark.parametrize("strategy", [last, last_size, with_head])
-def test_strategies_that_want_the_last_layer_get_the_models_features(kit, data, strategy):
+def test_strategies_that_want_the_last_layer_get_the_models_features(data, strategy):
     asked = ask(strategy, 3, data, kit.Untracked(), features=numbered(30))
     assert asked.indices.tolist() == [28, 27, 26]
 
@@ -199,7 +200,7 @@ def test_badge_chooses_the_same_with_and_without_given_features(toy):
 
 @pytest.mark.parametrize("wanting", [last, last_size, with_head])
 @pytest.mark.parametrize("taking", [largest, size])
-def test_both_kinds_of_features_serve_the_parts_of_one_mixture(kit, data, wanting, taking):
+def test_both_kinds_of_features_serve_the_parts_of_one_mixture(data, wanting, taking):
     strategy = partial(mixture, strategies={"a": wanting, "b": taking, "c": wanting})
     model = kit.Untracked()
     asked = ask(strategy, 6, data, model, features=numbered(30))
@@ -207,7 +208,7 @@ def test_both_kinds_of_features_serve_the_parts_of_one_mixture(kit, data, wantin
     assert data.data.train.read == data.pool.dealt.tolist()
 
 
-def test_labelled_features_of_both_kinds_serve_one_mixture(kit, data):
+def test_labelled_features_of_both_kinds_serve_one_mixture(data):
     seen = {}
 
     def own(*, features: LastLayer, labelled_features: LastLayer, n):
@@ -225,7 +226,7 @@ def test_labelled_features_of_both_kinds_serve_one_mixture(kit, data):
         assert seen == {"own": rows, "any": [-row for row in rows]}
 
 
-def test_a_score_of_the_last_layer_under_a_selection_on_given_features(kit, data):
+def test_a_score_of_the_last_layer_under_a_selection_on_given_features(data):
     def both(*, scores, features, n):
         assert torch.equal(scores, -features[:, 0])
         return best(scores=scores, n=n)
@@ -376,7 +377,7 @@ def test_features_are_not_computed_for_a_strategy_that_does_not_look_at_them(run
     run(strategy=margin, features=lambda: 1 / 0)
 
 
-def test_a_run_buys_by_the_given_features(kit, run, module):
+def test_a_run_buys_by_the_given_features(run, module):
     data = module()
     records = run(data, strategy=size, features=lambda: numbered(240))
     free = [row for row in range(240) if row not in data.pool.labelled[:6].tolist()]
@@ -384,7 +385,7 @@ def test_a_run_buys_by_the_given_features(kit, run, module):
     assert records[0]["scores"] == [-float(row) for row in free[:4]]
 
 
-def test_equal_features_choose_the_same_whatever_the_model_is(kit, run):
+def test_equal_features_choose_the_same_whatever_the_model_is(run):
     def other():
         return type(kit.toy_module())(nn.Linear(4, 3), 3)
 

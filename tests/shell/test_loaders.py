@@ -2,6 +2,7 @@
 
 import random
 
+import kit
 import numpy as np
 import pytest
 import torch
@@ -19,7 +20,7 @@ def refuse(image):
 
 
 @pytest.fixture
-def data(kit):
+def data():
     return kit.index_data(rows=30, classes=3)
 
 
@@ -42,7 +43,7 @@ def test_the_pool_loader_needs_a_deal(data):
         ActiveDataModule(data).pool_dataloader()
 
 
-def test_the_pool_loader_reads_no_target(kit):
+def test_the_pool_loader_reads_no_target():
     data = kit.index_data(kind=kit.GuardedRows)
     module = ActiveDataModule(data, initial_size=4)
     data.train.sealed = True

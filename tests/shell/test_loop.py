@@ -2,6 +2,7 @@
 
 from functools import partial
 
+import kit
 import pytest
 import torch
 from toys import STRATEGIES, trainer
@@ -42,7 +43,7 @@ def test_a_record_has_what_a_reader_relies_on(module, run):
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
-def test_two_runs_are_equal(kit, run, strategy):
+def test_two_runs_are_equal(run, strategy):
     torch.manual_seed(1)
     first = run(strategy=strategy)
     torch.manual_seed(2)

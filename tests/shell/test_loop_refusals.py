@@ -3,6 +3,7 @@
 import json
 import shutil
 
+import kit
 import pytest
 import torch
 from torch import nn
@@ -48,7 +49,7 @@ def refused(kept_run, folder, match, **options):
     assert listing(folder) == before
 
 
-def test_a_complete_run_does_nothing(kit, kept_run, expected, after):
+def test_a_complete_run_does_nothing(kept_run, expected, after):
     before = listing(after(3))
     assert kept_run(after(3), logs=[kit.KillAt("on_train_start", 0)]) == expected()
     assert listing(after(3)) == before
@@ -56,19 +57,17 @@ def test_a_complete_run_does_nothing(kit, kept_run, expected, after):
 
 @pytest.mark.parametrize("case", CHANGES.values(), ids=CHANGES)
 @pytest.mark.parametrize("last", [1, 3], ids=["begun", "complete"])
-def test_another_configuration_is_refused_by_the_name_of_its_key(kit, kept_run, after, last, case):
+def test_another_configuration_is_refused_by_the_name_of_its_key(kept_run, after, last, case):
     change, key = case
     refused(kept_run, after(last), key, config={**kit.CONFIG, **change})
 
 
-def test_a_configuration_with_a_key_less_is_refused(kit, kept_run, after):
+def test_a_configuration_with_a_key_less_is_refused(kept_run, after):
     config = {key: value for key, value in kit.CONFIG.items() if key != "name"}
     refused(kept_run, after(1), r"name \(x -> None\)", config=config)
 
 
-def test_before_a_round_has_finished_the_configuration_may_change(
-    kit, kept_run, expected, tmp_path
-):
+def test_before_a_round_has_finished_the_configuration_may_change(kept_run, expected, tmp_path):
     with pytest.raises(kit.KilledError):
         kept_run(tmp_path, config={"seed": 5}, logs=[kit.KillAt("on_train_start", 0)])
     assert kept_run(tmp_path) == expected()
@@ -137,7 +136,7 @@ OTHER_NETWORKS = {
 
 
 @pytest.fixture
-def begun(kit, run, tmp_path):
+def begun(run, tmp_path):
     """The folder of a run that was killed in its second round."""
     with pytest.raises(kit.KilledError):
         run(directory=tmp_path / "run", logs=[kit.KillAt("on_train_start", 1)])

@@ -7,6 +7,7 @@ import signal
 from itertools import product
 from pathlib import Path
 
+import kit
 import pytest
 from trainer_log import TrainerLog
 
@@ -28,12 +29,12 @@ def test_a_run_with_a_directory_is_the_same_as_one_without(kept_run, expected, t
     assert kept_run(tmp_path) == expected()
 
 
-def test_the_file_of_rounds_holds_the_records(kit, after, expected):
+def test_the_file_of_rounds_holds_the_records(after, expected):
     assert kit.timeless(lines_of(after(3))) == expected()[0]
 
 
 @pytest.mark.parametrize("weights", [cold, warm, shrink_perturb])
-def test_a_run_continues_after_its_last_round(kit, kept_run, expected, tmp_path, weights):
+def test_a_run_continues_after_its_last_round(kept_run, expected, tmp_path, weights):
     kept_run(tmp_path / "whole", weights, logs=[kit.Snapshots(tmp_path)])
     for last in range(3):
         assert kept_run(tmp_path / str(last), weights) == expected(weights)
@@ -44,7 +45,7 @@ def test_a_run_continues_after_its_last_round(kit, kept_run, expected, tmp_path,
     [(cold, 0, 0), *product([warm], [1], range(9)), (cold, 3, 8)],
 )
 def test_a_kill_before_any_step_of_the_writing_of_a_round_loses_nothing(
-    kit, kept_run, expected, tmp_path, moment
+    kept_run, expected, tmp_path, moment
 ):
     weights, round_, operation = moment
     calls = []
@@ -73,14 +74,14 @@ def test_a_kill_before_any_step_of_the_writing_of_a_round_loses_nothing(
 
 
 @pytest.mark.parametrize("hook", ["on_train_start", "on_train_end", "on_test_start"])
-def test_a_kill_inside_a_round_does_the_round_again(kit, kept_run, expected, tmp_path, hook):
+def test_a_kill_inside_a_round_does_the_round_again(kept_run, expected, tmp_path, hook):
     with pytest.raises(kit.KilledError):
         kept_run(tmp_path, logs=[kit.KillAt(hook, 2)])
     assert n_lines(tmp_path) == 2
     assert kept_run(tmp_path) == expected()
 
 
-def test_a_kill_in_every_round_ends_like_none(kit, kept_run, expected, tmp_path):
+def test_a_kill_in_every_round_ends_like_none(kept_run, expected, tmp_path):
     for done in range(3):
         with pytest.raises(kit.KilledError):
             kept_run(tmp_path, logs=[kit.KillAt("on_train_end", 1)])
@@ -105,7 +106,7 @@ def test_an_interrupt_while_training_ends_the_run_and_records_nothing(kept_run, 
 
 
 @pytest.mark.parametrize("kept", [1, 30, -1])
-def test_a_torn_last_line_is_a_round_that_did_not_happen(kit, kept_run, expected, after, kept):
+def test_a_torn_last_line_is_a_round_that_did_not_happen(kept_run, expected, after, kept):
     *earlier, last = (after(2) / "rounds.jsonl").read_bytes().splitlines(keepends=True)
     (after(1) / "rounds.jsonl").write_bytes(b"".join([*earlier, last[:kept]]))
     shutil.copy(after(2) / "state" / "weights-0002.pt", after(1) / "state")
@@ -142,7 +143,7 @@ def lowest(*, probs):
     return probs[:, 0].where(probs[:, 0] > probs[:, 0].median(), -float("inf"))
 
 
-def test_a_score_of_minus_infinity_is_kept_as_null(kit, module, run, tmp_path):
+def test_a_score_of_minus_infinity_is_kept_as_null(module, run, tmp_path):
     records = run(module(), strategy=lowest, query_size=150, rounds=1, directory=tmp_path)
     assert None in records[0]["scores"]
     assert kit.timeless(lines_of(tmp_path)) == kit.timeless(records)

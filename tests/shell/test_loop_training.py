@@ -2,6 +2,7 @@
 
 import math
 
+import kit
 import pytest
 import torch
 from torch import nn
@@ -99,7 +100,7 @@ def test_a_warm_round_starts_from_where_the_last_one_ended(run):
         assert all(torch.equal(v, weights[k]) for k, v in module.state_dict().items())
 
 
-def test_the_first_round_is_the_same_whatever_the_later_ones_start_from(kit, run):
+def test_the_first_round_is_the_same_whatever_the_later_ones_start_from(run):
     firsts = [
         kit.timeless(run(rounds=1, weights=weights)) for weights in (cold, warm, shrink_perturb)
     ]
@@ -107,7 +108,7 @@ def test_the_first_round_is_the_same_whatever_the_later_ones_start_from(kit, run
     assert firsts[0][1] != firsts[1][1] != firsts[2][1]
 
 
-def test_a_model_whose_loss_is_nan_stops_the_run(kit, run, tmp_path):
+def test_a_model_whose_loss_is_nan_stops_the_run(run, tmp_path):
     rates = iter([0.05, 0.05, 1e30])
 
     def diverging():
@@ -122,7 +123,7 @@ def test_a_model_whose_loss_is_nan_stops_the_run(kit, run, tmp_path):
     assert kit.timeless(kept) == kit.timeless(run())
 
 
-def test_an_infinite_loss_stops_the_run_too(run, kit):
+def test_an_infinite_loss_stops_the_run_too(run):
     data = kit.toy_data()
     inputs = data.train.inputs.clone()
     inputs[:] = math.inf
@@ -131,7 +132,7 @@ def test_an_infinite_loss_stops_the_run_too(run, kit):
         run(ActiveDataModule(data, initial_size=6, steps=2), strategy=random)
 
 
-def test_a_users_own_module_needs_no_test_metrics_of_ours(kit, run):
+def test_a_users_own_module_needs_no_test_metrics_of_ours(run):
     class Own(kit.PlainModule):
         def test_step(self, batch, batch_idx):
             inputs, targets = batch
@@ -145,7 +146,7 @@ def test_a_users_own_module_needs_no_test_metrics_of_ours(kit, run):
     assert all(0 <= record["test/right"] <= 1 for record in records)
 
 
-def test_a_scheduler_and_an_optimiser_begin_anew_each_round(kit, run):
+def test_a_scheduler_and_an_optimiser_begin_anew_each_round(run):
     rates = []
 
     class Watch(TrainerLog):

@@ -2,6 +2,7 @@
 
 from functools import partial
 
+import kit
 import pytest
 import torch
 from torch import nn
@@ -20,49 +21,49 @@ from dal.strategies.random import random
 BOTH = {"first": bald, "second": learning_loss}
 
 
-def fitted(kit, strategy, **options):
+def fitted(strategy, **options):
     torch.manual_seed(3)
     module, acquire = kit.toy_module(), Acquire(strategy, 5, **options)
-    fit(kit, module, acquire)
+    fit(module, acquire)
     return module, acquire
 
 
-def fit(kit, module, acquire):
+def fit(module, acquire):
     data = ActiveDataModule(kit.toy_data(), initial_size=30, steps=20, batch_size=16)
     with quiet_lightning():
         trainer(max_epochs=1, callbacks=[acquire]).fit(module, datamodule=data)
 
 
-def test_the_classifier_is_the_one_that_other_strategies_train(kit):
-    with_it, acquire = fitted(kit, learning_loss)
-    without, _ = fitted(kit, random)
+def test_the_classifier_is_the_one_that_other_strategies_train():
+    with_it, acquire = fitted(learning_loss)
+    without, _ = fitted(random)
     for name, value in without.state_dict().items():
         assert torch.equal(with_it.state_dict()[name], value), name
     assert acquire.losses.module is not None
     assert len(set(acquire.query.scores.tolist())) == 5
 
 
-def test_nothing_is_learnt_for_a_strategy_that_does_not_ask(kit):
-    assert fitted(kit, random)[1].losses is None
+def test_nothing_is_learnt_for_a_strategy_that_does_not_ask():
+    assert fitted(random)[1].losses is None
 
 
-def test_the_same_seed_chooses_the_same_items(kit):
-    first, second = (fitted(kit, learning_loss)[1] for _ in range(2))
+def test_the_same_seed_chooses_the_same_items():
+    first, second = (fitted(learning_loss)[1] for _ in range(2))
     assert torch.equal(first.indices, second.indices)
 
 
-def test_hooks_are_gone_after_training_and_after_a_failure(kit):
+def test_hooks_are_gone_after_training_and_after_a_failure():
     def hooks(module):
         return sum(
             len(part._forward_hooks) + len(part._forward_pre_hooks) for part in module.modules()
         )
 
-    assert hooks(fitted(kit, learning_loss)[0]) == 0
+    assert hooks(fitted(learning_loss)[0]) == 0
 
     module = kit.toy_module()
     module.validation_step = module.training_step = lambda batch, batch_idx: 1 / 0
     with pytest.raises(ZeroDivisionError):
-        fit(kit, module, Acquire(learning_loss, 5))
+        fit(module, Acquire(learning_loss, 5))
     assert hooks(module) == 0
 
 
@@ -111,10 +112,10 @@ def test_without_a_loss_prediction_the_query_says_what_is_missing(toy):
         ask(learning_loss, 3, toy(), dropout_net())
 
 
-def test_it_shares_a_pool_pass_with_mc_dropout(kit):
+def test_it_shares_a_pool_pass_with_mc_dropout():
     both = partial(mixture, strategies=BOTH)
-    _, alone = fitted(kit, learning_loss)
-    _, acquire = fitted(kit, both, posterior=MCDropout(4))
+    _, alone = fitted(learning_loss)
+    _, acquire = fitted(both, posterior=MCDropout(4))
     kept = [index for index in alone.indices.tolist() if index not in acquire.indices[:3].tolist()]
     assert acquire.indices[3:].tolist() == kept[:2]
 

@@ -5,6 +5,7 @@ import logging
 import math
 from functools import partial
 
+import kit
 import pytest
 import torch
 from hydra.utils import instantiate
@@ -50,13 +51,13 @@ class Breaks(Classifier):
 
 @pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
 @pytest.mark.parametrize("step", [1, 7, LOOK_EVERY, LOOK_EVERY + 1])
-def test_a_loss_that_is_no_number_is_named_by_round_and_step(kit, run, module, step, value):
+def test_a_loss_that_is_no_number_is_named_by_round_and_step(run, module, step, value):
     said = rf"^round 0, step {step}: the training loss is {value}: training diverged; lower"
     with pytest.raises(ValueError, match=said):
         run(module(steps=80), model=lambda: Breaks(kit.toy_network(), step, value))
 
 
-def test_a_training_that_diverged_stops_before_its_epoch_ends(kit, run, module):
+def test_a_training_that_diverged_stops_before_its_epoch_ends(run, module):
     made = []
 
     def model():
@@ -68,7 +69,7 @@ def test_a_training_that_diverged_stops_before_its_epoch_ends(kit, run, module):
     assert made[0].steps == LOOK_EVERY
 
 
-def test_a_later_epoch_and_round_are_named(kit, run, module):
+def test_a_later_epoch_and_round_are_named(run, module):
     models = iter([Breaks(kit.toy_network(), step) for step in (-1, 12)])
     with pytest.raises(ValueError, match=r"^round 1, epoch 3, step 2: the training loss is nan"):
         run(module(steps=5), model=lambda: next(models), epochs=4, rounds=2)
@@ -131,7 +132,7 @@ def test_finite_metrics_pass():
 
 
 @pytest.mark.parametrize("strategy", [random, margin])
-def test_a_test_set_that_gives_nan_fails_the_round_before_it_is_kept(kit, run, tmp_path, strategy):
+def test_a_test_set_that_gives_nan_fails_the_round_before_it_is_kept(run, tmp_path, strategy):
     whole = kit.toy_data()
     inputs = whole.test.inputs.clone()
     inputs[5] = math.nan
@@ -143,7 +144,7 @@ def test_a_test_set_that_gives_nan_fails_the_round_before_it_is_kept(kit, run, t
     assert data.round == 0
 
 
-def test_a_metric_of_a_users_own_module_must_be_a_number_too(kit, run, tmp_path):
+def test_a_metric_of_a_users_own_module_must_be_a_number_too(run, tmp_path):
     class Own(kit.PlainModule):
         def test_step(self, batch, batch_idx):
             self.log("test/own", torch.tensor(math.inf if seen else 0.5))
@@ -278,7 +279,7 @@ def test_an_untrained_model_that_is_constant_is_told_so(toy):
     assert len(ask(entropy, 3, toy(initial_size=0), dropout_net()).indices) == 3
 
 
-def test_the_trial_before_a_training_may_meet_a_last_layer_of_0(run, kit, module):
+def test_the_trial_before_a_training_may_meet_a_last_layer_of_0(run, module):
     def fresh():
         network = kit.toy_network()
         nn.init.zeros_(network[3].weight)

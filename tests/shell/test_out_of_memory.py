@@ -6,9 +6,9 @@ from contextlib import nullcontext
 from functools import partial
 from types import SimpleNamespace
 
+import kit
 import pytest
 import torch
-from conftest import toy_data
 from processes import answers_of
 from torch import distributed, nn
 from toys import ask, dropout_net, largest
@@ -76,7 +76,7 @@ def other_net(seed, rows):
 
 def pool(**options):
     return ActiveDataModule(
-        toy_data(test=6), **{"initial_size": 75, "eval_batch_size": 64, **options}
+        kit.toy_data(test=6), **{"initial_size": 75, "eval_batch_size": 64, **options}
     )
 
 
@@ -112,7 +112,7 @@ def test_a_pass_in_pieces_chooses_what_a_whole_one_does(name, rows, caplog):
 
 
 @pytest.mark.parametrize("rows", [1, 2, 6])
-def test_all_rows_are_there_in_their_order(kit, data, rows):
+def test_all_rows_are_there_in_their_order(data, rows):
     seen = []
 
     def spy(*, features, n):
@@ -123,7 +123,7 @@ def test_all_rows_are_there_in_their_order(kit, data, rows):
     assert seen[0].tolist() == data.pool.dealt.tolist()
 
 
-def test_it_is_said_once_and_holds_for_all_later_passes(kit, data, caplog):
+def test_it_is_said_once_and_holds_for_all_later_passes(data, caplog):
     network = Narrow(kit.Untracked(), 2)
     with caplog.at_level(logging.WARNING, "dal"):
         for _ in range(3):
@@ -135,13 +135,13 @@ def test_it_is_said_once_and_holds_for_all_later_passes(kit, data, caplog):
     assert set(network.sizes) == {1}
 
 
-def test_nothing_is_said_where_there_is_room(kit, data, caplog):
+def test_nothing_is_said_where_there_is_room(data, caplog):
     with caplog.at_level(logging.WARNING, "dal"):
         ask(largest, 3, data, Narrow(kit.Untracked(), 7))
     assert not caplog.records
 
 
-def test_no_room_for_one_row_is_an_error_that_says_what_to_set(kit, data):
+def test_no_room_for_one_row_is_an_error_that_says_what_to_set(data):
     with pytest.raises(
         ValueError, match=r"even with one row at a time \(CUDA out of memory. Tried"
     ):
@@ -240,7 +240,7 @@ def test_a_draw_that_fails_without_a_batch_is_not_tried_again():
     assert tried == [1]
 
 
-def test_results_that_find_no_room_at_first_are_allocated_once(kit, data, monkeypatch):
+def test_results_that_find_no_room_at_first_are_allocated_once(data, monkeypatch):
     from dal.acquisition_storage import Storage
 
     made, empty = [], Storage.empty
@@ -279,7 +279,7 @@ def test_bytes_that_could_not_be_allocated_count_as_free(monkeypatch):
     assert [place.room for place in storage.places] == rooms
 
 
-def test_the_trial_before_the_first_training_goes_on_too(run, kit, module, caplog):
+def test_the_trial_before_the_first_training_goes_on_too(run, module, caplog):
     def narrow():
         return Classifier(Narrow(kit.toy_network(), 5), 3, lambda p: torch.optim.Adam(p, lr=0.05))
 
@@ -292,7 +292,7 @@ def test_the_trial_before_the_first_training_goes_on_too(run, kit, module, caplo
     ]
 
 
-def test_a_loss_prediction_learns_and_predicts_in_pieces(run, kit):
+def test_a_loss_prediction_learns_and_predicts_in_pieces(run):
     def narrow():
         return Classifier(Narrow(kit.toy_network(), 3), 3, lambda p: torch.optim.Adam(p, lr=0.05))
 

@@ -6,9 +6,9 @@ import signal
 from functools import partial
 from pathlib import Path
 
+import kit
 import pytest
 import torch
-from conftest import KilledError, timeless, toy_data, toy_module
 
 from dal.data.datamodule import ActiveDataModule
 from dal.loop import PLAIN_TRAINER, run_rounds
@@ -38,10 +38,10 @@ def wavering(*, n_pool, n):
 
 
 def buy(folder, strategy=random, config=None, **options):
-    data = ActiveDataModule(toy_data(), Oracle, initial_size=6, steps=5, batch_size=16)
+    data = ActiveDataModule(kit.toy_data(), Oracle, initial_size=6, steps=5, batch_size=16)
     records = run_rounds(
         data,
-        model=toy_module,
+        model=kit.toy_module,
         strategy=strategy,
         rounds=2,
         query_size=4,
@@ -62,12 +62,12 @@ def killed(monkeypatch):
 
         def die(self, record, *args):
             if record["round"] == round:
-                raise KilledError
+                raise kit.KilledError
             commit(self, record, *args)
 
         with monkeypatch.context() as patch:
             patch.setattr(RunDirectory, "commit", die)
-            with pytest.raises(KilledError):
+            with pytest.raises(kit.KilledError):
                 buy(folder, **options)
 
     return killed
@@ -78,7 +78,7 @@ def test_what_was_answered_is_not_asked_again(tmp_path, killed, round):
     wanted, data = buy(tmp_path / "whole")
     killed(tmp_path / "run", round)
     records, later = buy(tmp_path / "run")
-    assert timeless(records) == timeless(wanted)
+    assert kit.timeless(records) == kit.timeless(wanted)
     assert later.state_dict() == data.state_dict()
     assert later.oracle.asked[1:] == data.oracle.asked[2 + round :]
 
@@ -148,7 +148,7 @@ def test_a_damaged_file_is_refused_with_what_to_do(tmp_path, killed, damage):
     buy(tmp_path)
 
 
-START = ActiveDataModule(toy_data(), initial_size=6).pool.labelled[:4].tolist()
+START = ActiveDataModule(kit.toy_data(), initial_size=6).pool.labelled[:4].tolist()
 
 
 @pytest.mark.parametrize(

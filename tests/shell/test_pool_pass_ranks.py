@@ -3,10 +3,10 @@
 from functools import partial
 from pathlib import Path
 
+import kit
 import lightning.pytorch as pl
 import pytest
 import torch
-from conftest import toy_data
 from processes import answers_of, train_by_two
 from torch import distributed, nn
 from toys import dropout_net, largest
@@ -102,7 +102,7 @@ def answer(case, group=None, **options):
         asked = query(
             case["strategy"],
             12,
-            data=ActiveDataModule(toy_data(test=6), **settings),
+            data=ActiveDataModule(kit.toy_data(test=6), **settings),
             posterior=posterior,
             group=group,
             **{"model": dropout_net(), **options},
@@ -322,7 +322,7 @@ def test_shares_are_whole_batches_that_cover_all_rows_in_order(rows, size, count
 
 def train(folder, **options):
     data = ActiveDataModule(
-        toy_data(test=6), initial_size=20, steps=4, batch_size=8, eval_batch_size=16
+        kit.toy_data(test=6), initial_size=20, steps=4, batch_size=8, eval_batch_size=16
     )
     told = []
     acquire = Acquire(
@@ -344,6 +344,6 @@ def test_acquire_in_a_trainer_of_two_processes_chooses_what_one_would(tmp_path):
     assert (len(first["told"]), second["told"]) == (7, [])  # of 14 batches
     model = Classifier(dropout_net(), 3)
     model.load_state_dict(first["weights"])
-    data = ActiveDataModule(toy_data(test=6), initial_size=20, eval_batch_size=16)
+    data = ActiveDataModule(kit.toy_data(test=6), initial_size=20, eval_batch_size=16)
     alone = query(mixed(a=bald, b=coreset), 10, model=model, data=data, posterior=mc())
     assert torch.equal(first["chosen"], alone.indices)

@@ -2,6 +2,7 @@
 
 import math
 
+import kit
 import pytest
 import torch
 from torch import nn
@@ -102,7 +103,7 @@ def test_blocks_of_samples_change_no_result(monkeypatch):
         torch.testing.assert_close(drawn().log_probs, whole, rtol=0, atol=1e-6)
 
 
-def test_features_and_shapes_are_those_of_the_protocol(kit):
+def test_features_and_shapes_are_those_of_the_protocol():
     for model in (network(), kit.toy_network(), kit.PlainModule()):
         with Deterministic().draw(model, generator()) as predict:
             expected = predict(batch())
@@ -128,7 +129,7 @@ def test_it_works_on_images_too():
 
 
 @pytest.mark.parametrize("fails", [False, True])
-def test_the_model_is_as_it_was_and_drew_nothing(kit, fails):
+def test_the_model_is_as_it_was_and_drew_nothing(fails):
     model = kit.PlainModule().train()
     model.body.eval()  # a frozen part
     modes = [module.training for module in model.modules()]

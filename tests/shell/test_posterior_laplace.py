@@ -5,6 +5,7 @@ import math
 import warnings
 from importlib import import_module
 
+import kit
 import pytest
 import torch
 from torch import nn
@@ -241,7 +242,7 @@ def test_labelled_rows_that_can_be_read_once_are_enough(structure):
     assert torch.equal(once, drawn(structure=structure).log_probs)
 
 
-def test_features_are_those_of_the_deterministic_network(kit):
+def test_features_are_those_of_the_deterministic_network():
     model, inputs = kit.toy_network(), torch.randn(5, 4, generator=generator(1))
     with Deterministic().draw(model, generator()) as predict:
         expected = predict(inputs)
@@ -273,7 +274,7 @@ def test_without_labelled_rows_the_prior_alone_is_drawn(structure):
 
 
 @both
-def test_the_model_is_as_it_was_and_drew_nothing(kit, structure):
+def test_the_model_is_as_it_was_and_drew_nothing(structure):
     model = kit.toy_network().train()
     before = {name: value.clone() for name, value in model.state_dict().items()}
     state = torch.get_rng_state()
@@ -298,7 +299,7 @@ def test_log_probabilities_are_float32_whatever_the_network_computes_in(dtype):
     assert (log_probs.exp().sum(-1) - 1).abs().max() < 1e-6
 
 
-def test_under_autocast_the_drawn_layers_stay_in_float32(kit):
+def test_under_autocast_the_drawn_layers_stay_in_float32():
     model, inputs = kit.toy_network(), torch.randn(5, 4, generator=generator(1))
     posterior = Laplace(K, prior_precision=1.0)
     with posterior.draw(model, generator(), batches()) as predict:

@@ -1,5 +1,6 @@
 """MC dropout: its passes are those of K networks with fixed masks."""
 
+import kit
 import pytest
 import torch
 from torch import nn
@@ -140,7 +141,7 @@ def test_feature_alpha_dropout_drops_whole_channels():
 
 
 @pytest.mark.parametrize("sizes", [[9], [1] * 9, [4, 4, 1], [2, 7], [8, 1]], ids=str)
-def test_the_masks_are_the_same_for_every_batch_size_and_the_ragged_last_batch(kit, sizes):
+def test_the_masks_are_the_same_for_every_batch_size_and_the_ragged_last_batch(sizes):
     model, batch = kit.toy_network(), inputs(9, 4)
     whole = sampled(model, batch)
     torch.testing.assert_close(sampled(model, *batch.split(sizes)), whole, atol=1e-6, rtol=0)
@@ -162,19 +163,19 @@ def test_an_item_scored_alone_is_scored_as_in_any_batch():
         torch.testing.assert_close(alone[0], whole[item], atol=1e-6, rtol=0)
 
 
-def test_a_batch_met_twice_gets_the_same_samples(kit):
+def test_a_batch_met_twice_gets_the_same_samples():
     model, batch = kit.toy_network(), inputs(6, 4)
     twice = sampled(model, batch, batch)
     assert torch.equal(twice[:6], twice[6:])
 
 
-def test_masks_follow_the_generator(kit):
+def test_masks_follow_the_generator():
     model, batch = kit.toy_network(), inputs(6, 4)
     assert torch.equal(sampled(model, batch, seed=3), sampled(model, batch, seed=3))
     assert not torch.equal(sampled(model, batch, seed=3), sampled(model, batch, seed=4))
 
 
-def test_the_next_query_of_the_same_generator_draws_new_masks(kit):
+def test_the_next_query_of_the_same_generator_draws_new_masks():
     model, batch, generator = kit.toy_network(), inputs(6, 4), seeded(0)
     draws = []
     for _ in range(2):
@@ -183,7 +184,7 @@ def test_the_next_query_of_the_same_generator_draws_new_masks(kit):
     assert not torch.equal(*draws)
 
 
-def test_samples_differ_from_each_other(kit):
+def test_samples_differ_from_each_other():
     log_probs = sampled(kit.toy_network(), inputs(6, 4))
     assert all(
         not torch.equal(log_probs[:, a], log_probs[:, b]) for a in range(K) for b in range(a)
@@ -191,7 +192,7 @@ def test_samples_differ_from_each_other(kit):
 
 
 @pytest.mark.parametrize("memory_mb", [1e-9, 1e-3, 1e3])
-def test_bounded_memory_gives_the_same_samples(kit, memory_mb):
+def test_bounded_memory_gives_the_same_samples(memory_mb):
     model, batch = kit.toy_network(), inputs(6, 4)
     got = sampled(model, batch, memory_mb=memory_mb)
     torch.testing.assert_close(got, sampled(model, batch), atol=1e-6, rtol=0)
@@ -206,7 +207,7 @@ def test_bounded_memory_bounds_the_width_of_a_pass():
         assert max(len(seen) for seen in model[1].seen) == max(widths)
 
 
-def test_features_are_those_of_the_network_without_dropout(kit):
+def test_features_are_those_of_the_network_without_dropout():
     model, batch = kit.toy_network(), inputs(6, 4)
     with MCDropout(K).draw(model, seeded()) as predict:
         features = predict(batch).features

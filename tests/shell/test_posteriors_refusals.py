@@ -1,5 +1,6 @@
 """What a posterior refuses rather than giving samples that mean nothing."""
 
+import kit
 import pytest
 import torch
 from torch import nn
@@ -180,7 +181,7 @@ def test_nan_logits_are_refused(posterior):
 
 
 @every
-def test_one_nan_input_is_not_hidden_by_the_others(kit, posterior):
+def test_one_nan_input_is_not_hidden_by_the_others(posterior):
     inputs = torch.ones(3, 4)
     with posterior.draw(kit.toy_network(), torch.Generator()) as predict:
         predict(inputs)
@@ -210,7 +211,7 @@ def test_logits_of_another_shape_are_refused(posterior, shape):
 
 @every
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64], ids=str)
-def test_log_probabilities_are_float32_whatever_the_network_computes_in(kit, posterior, dtype):
+def test_log_probabilities_are_float32_whatever_the_network_computes_in(posterior, dtype):
     model = kit.toy_network().to(dtype)
     batch = torch.randn(5, 4, generator=torch.Generator().manual_seed(0)).to(dtype)
     with posterior.draw(model, torch.Generator()) as predict:

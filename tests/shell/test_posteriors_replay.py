@@ -1,5 +1,6 @@
 """MC dropout skips what precedes the first dropout layer, and still gives K full passes."""
 
+import kit
 import pytest
 import torch
 from torch import nn
@@ -220,7 +221,7 @@ def test_channelwise_dropout_in_a_convolutional_network_gives_full_passes():
     torch.testing.assert_close(shared(model, given), full_passes(model, given), atol=2e-6, rtol=0)
 
 
-def test_the_trunk_and_its_parts_run_once_per_batch(kit):
+def test_the_trunk_and_its_parts_run_once_per_batch():
     inner = kit.Counting(nn.Conv2d(1, 4, 3))
     trunk = kit.Counting(nn.Sequential(inner, nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten()))
     tail = kit.Counting(nn.Linear(64, 3))
@@ -236,7 +237,7 @@ def test_the_trunk_and_its_parts_run_once_per_batch(kit):
             assert (tail.calls, tail.rows) == (2, 5 + 20 * 5)
 
 
-def test_the_trunk_runs_once_per_batch_however_many_blocks_the_samples_need(kit):
+def test_the_trunk_runs_once_per_batch_however_many_blocks_the_samples_need():
     trunk = kit.Counting(nn.Linear(6, 8))
     model = nn.Sequential(trunk, nn.Dropout(0.5), nn.Linear(8, 3))
     first, second = batches(5, 5)
@@ -248,7 +249,7 @@ def test_the_trunk_runs_once_per_batch_however_many_blocks_the_samples_need(kit)
 
 
 @pytest.mark.parametrize("route", ["skip_of_the_trunk", "in_place_after_dropout"])
-def test_a_skip_around_dropout_still_runs_the_trunk_once_per_batch(kit, route):
+def test_a_skip_around_dropout_still_runs_the_trunk_once_per_batch(route):
     model = build(route)
     model.body = kit.Counting(model.body)
     first, second = batches(5, 5)

@@ -2,6 +2,7 @@
 
 import random
 
+import kit
 import numpy as np
 import pytest
 import torch
@@ -228,7 +229,7 @@ def test_features_are_what_the_method_of_that_name_returns(model, posterior):
 
 
 @every
-def test_features_of_the_network_inside_a_module_are_found(kit, posterior):
+def test_features_of_the_network_inside_a_module_are_found(posterior):
     module = kit.toy_module()
     module.network = Split(module.network[:3], module.network[3])
     with posterior.draw(module, generator()) as predict:

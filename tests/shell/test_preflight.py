@@ -5,6 +5,7 @@ from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 
+import kit
 import lightning.pytorch as pl
 import pytest
 import torch
@@ -298,7 +299,7 @@ def test_a_run_tells_once_before_its_first_round(run):
     assert lines.seen[1:] == [0, 1, 2, 3]
 
 
-def test_a_run_without_labels_tells_before_its_first_query(run, module, kit):
+def test_a_run_without_labels_tells_before_its_first_query(run, module):
     lines = Lines()
     data = ActiveDataModule(kit.toy_data(), initial_size=0, steps=5, batch_size=16)
     run(data, logs=[lines], strategy=coreset, rounds=1)
@@ -319,7 +320,7 @@ def test_a_continued_run_tells_again(run, module, tmp_path):
     assert lines.seen[1:] == [1, 2, 3]
 
 
-def test_an_ensemble_that_cannot_fit_is_refused_before_its_members_are_trained(run, free, kit):
+def test_an_ensemble_that_cannot_fit_is_refused_before_its_members_are_trained(run, free):
     made = []
 
     def model():
@@ -337,7 +338,7 @@ def test_an_ensemble_that_cannot_fit_is_refused_before_its_members_are_trained(r
     assert "pool pass" in lines.seen[0]
 
 
-def test_refused_before_the_first_step(run, free, kit):
+def test_refused_before_the_first_step(run, free):
     free(cpu=10_000)
 
     class Untrainable(Classifier):
@@ -356,7 +357,7 @@ TRACED = [badge, bald, coreset, margin, epig, learning_loss, partial(power, beta
     [(strategy, posterior) for strategy in TRACED for posterior in (MCDropout(4), Laplace(4))]
     + [(strategy, Deterministic()) for strategy in TRACED if strategy not in (bald, epig)],
 )
-def test_the_trial_leaves_no_trace(run, kit, monkeypatch, strategy, posterior):
+def test_the_trial_leaves_no_trace(run, monkeypatch, strategy, posterior):
     def model():
         return Classifier(dropout_net(), 3)
 
@@ -392,7 +393,7 @@ def test_module_and_global_generator_are_as_they_were(free):
         data.pool.dealt  # noqa: B018 (raises)
 
 
-def test_of_a_pool_of_a_few_batches_a_small_part_is_tried(kit):
+def test_of_a_pool_of_a_few_batches_a_small_part_is_tried():
     counting = kit.Counting(nn.Linear(4, 3))
     check = preflight(margin, data=data_of(rows=1300), posterior=Deterministic())
     check.line(nn.Sequential(counting), nullcontext)

@@ -2,6 +2,7 @@
 
 from functools import partial
 
+import kit
 import pytest
 import torch
 from torch import nn
@@ -72,7 +73,7 @@ def test_a_selection_that_gives_no_n_positions_is_refused_in_rehearsal(strategy)
 
 
 @pytest.mark.parametrize("strategy", WRONG_SELECTIONS.values(), ids=WRONG_SELECTIONS)
-def test_a_selection_that_gives_no_n_positions_is_refused_in_the_query(kit, strategy):
+def test_a_selection_that_gives_no_n_positions_is_refused_in_the_query(strategy):
     data = ActiveDataModule(kit.index_data(), initial=[0])
     before = data.state_dict()
     with pytest.raises(ValueError, match="must give"):
@@ -86,7 +87,7 @@ def test_a_score_that_gives_not_one_number_per_item_is_refused(strategy):
         tried(strategy)
 
 
-def test_a_score_of_nan_is_refused_in_the_query(kit):
+def test_a_score_of_nan_is_refused_in_the_query():
     def broken(*, features):
         return features[:, 0].log().where(features[:, 0] != 5, torch.nan)
 

@@ -4,6 +4,7 @@ import math
 from dataclasses import replace
 from pathlib import Path
 
+import kit
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
@@ -110,7 +111,7 @@ def test_distinct_rows_keep_the_shares_of_the_classes():
     assert not torch.equal(data.train.sources, other.train.sources)
 
 
-def test_vectors_are_repeated_too(kit):
+def test_vectors_are_repeated_too():
     data = repeated(kit.toy_data(rows=30), repeats=2, noise=0.5)
     noise = data.train[torch.arange(60)] - kit.toy_data(rows=30).train[torch.arange(60) // 2]
     assert noise.shape == (60, 4)

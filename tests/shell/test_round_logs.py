@@ -5,6 +5,7 @@ import io
 import re
 from functools import partial
 
+import kit
 import pytest
 import torch
 from PIL import Image
@@ -23,7 +24,7 @@ PNG = b"\x89PNG\r\n\x1a\n"
 
 
 @pytest.fixture
-def run(kit):
+def run():
     def run(*logs, directory=None, rounds=2, strategy=margin, **options):
         data = ActiveDataModule(
             kit.toy_data(), initial_size=6, steps=3, batch_size=8, eval_batch_size=100, **options
@@ -201,7 +202,7 @@ def test_the_csv_file_of_a_continued_run_has_every_round_once(run, tmp_path):
     assert [row["round"] for row in rows] == ["0", "1", "2"]
 
 
-def test_a_round_without_training_leaves_its_loss_empty(run, tmp_path, kit):
+def test_a_round_without_training_leaves_its_loss_empty(run, tmp_path):
     data = ActiveDataModule(kit.toy_data(), initial_size=0, steps=3)
     run_rounds(
         data, model=kit.toy_module, strategy=margin, rounds=1, query_size=4,

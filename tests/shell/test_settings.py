@@ -10,6 +10,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Annotated, Any, Literal
 
+import kit
 import pytest
 import torch
 from torch import Tensor, nn
@@ -351,7 +352,7 @@ def test_a_configuration_of_nothing_is_told_all_that_it_lacks():
     assert not any(line.startswith(("score", "scheduler", "posterior")) for line in faults)
 
 
-def test_the_data_module_says_its_ranges_in_a_call_too(kit):
+def test_the_data_module_says_its_ranges_in_a_call_too():
     with pytest.raises(ValueError, match="batch_size must be a whole number of at least 1, got 0"):
         ActiveDataModule(kit.index_data(), batch_size=0)
 

@@ -11,7 +11,7 @@ import torch
 
 from dal.callbacks.stop_at_once import StopAtOnce
 from dal.loop import PLAIN_TRAINER, quiet_lightning
-from dal.stopping import Stopped, stopping
+from dal.stopping import Stopped, stop_if_asked, stopping
 
 LINE = "stopped by SIGTERM; the same command continues after the last finished round"
 
@@ -50,6 +50,12 @@ def test_the_handlers_of_before_are_back_afterwards():
     with pytest.raises(Stopped), stopping():
         send()
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_what_runs_after_one_that_was_stopped_is_not_stopped():
+    with pytest.raises(Stopped), stopping():
+        send()
+    stop_if_asked()
 
 
 def test_a_second_signal_does_not_disturb_the_closing():

@@ -2,6 +2,7 @@
 
 from functools import partial
 
+import kit
 import numpy as np
 import pytest
 import torch
@@ -21,7 +22,7 @@ OFFSETS = {"pool": 0, "test": 1000, "given": 2000}
 every = pytest.mark.parametrize("source", SOURCES)
 
 
-def numbered(kit, *, train=30, test=20, given=25, kind=None):
+def numbered(*, train=30, test=20, given=25, kind=None):
     """Train rows hold 0, 1, ..., test rows 1000, 1001, ..., given target inputs 2000, ..."""
     kind = kind or kit.SpyRows
 
@@ -48,18 +49,18 @@ def targets_of(data):
 
 
 @every
-def test_the_target_set_comes_from_where_it_was_asked_for(kit, source):
-    data = ActiveDataModule(numbered(kit), initial_size=4, target=source)
+def test_the_target_set_comes_from_where_it_was_asked_for(source):
+    data = ActiveDataModule(numbered(), initial_size=4, target=source)
     rows, _ = targets_of(data)
     whole = {"pool": data.pool.unlabelled.tolist(), "test": range(20), "given": range(25)}
     assert sorted(rows) == [OFFSETS[source] + row for row in whole[source]]
 
 
 @every
-def test_it_is_drawn_without_replacement_and_capped(kit, source):
-    whole, _ = targets_of(ActiveDataModule(numbered(kit), initial_size=4, target=source))
+def test_it_is_drawn_without_replacement_and_capped(source):
+    whole, _ = targets_of(ActiveDataModule(numbered(), initial_size=4, target=source))
     for size in (1, 7, 19):
-        data = ActiveDataModule(numbered(kit), initial_size=4, target=source, target_size=size)
+        data = ActiveDataModule(numbered(), initial_size=4, target=source, target_size=size)
         rows, _ = targets_of(data)
         assert len(rows) == len(set(rows)) == size
         assert set(rows) <= set(whole)
@@ -67,11 +68,9 @@ def test_it_is_drawn_without_replacement_and_capped(kit, source):
 
 
 @every
-def test_it_is_drawn_anew_each_round_and_by_the_seed(kit, source):
+def test_it_is_drawn_anew_each_round_and_by_the_seed(source):
     def drawn(seed=0, rounds=0):
-        data = ActiveDataModule(
-            numbered(kit), initial=[0, 1], target=source, target_size=9, seed=seed
-        )
+        data = ActiveDataModule(numbered(), initial=[0, 1], target=source, target_size=9, seed=seed)
         for _ in range(rounds):
             data.label([])  # a round that buys nothing: the pool is the same
         return targets_of(data)[0]
@@ -81,41 +80,41 @@ def test_it_is_drawn_anew_each_round_and_by_the_seed(kit, source):
     assert set(drawn()) != set(drawn(seed=1))
 
 
-def test_bought_and_held_out_rows_are_no_targets_of_the_pool(kit):
-    data = ActiveDataModule(numbered(kit), initial_size=4, val_size=5)
+def test_bought_and_held_out_rows_are_no_targets_of_the_pool():
+    data = ActiveDataModule(numbered(), initial_size=4, val_size=5)
     while data.pool.n_unlabelled > 3:
         rows, _ = targets_of(data)
         assert sorted(rows) == data.pool.unlabelled.tolist()
         data.label(data.deal()[:6])
 
 
-def test_a_pool_subset_bounds_the_candidates_and_not_the_targets(kit):
-    data = ActiveDataModule(numbered(kit), initial_size=4, pool_subset=3)
+def test_a_pool_subset_bounds_the_candidates_and_not_the_targets():
+    data = ActiveDataModule(numbered(), initial_size=4, pool_subset=3)
     data.deal()
     assert len(targets_of(data)[0]) == 26
 
 
-def test_dealing_the_pool_does_not_change_the_targets(kit):
-    data = ActiveDataModule(numbered(kit), initial_size=4, target_size=9)
+def test_dealing_the_pool_does_not_change_the_targets():
+    data = ActiveDataModule(numbered(), initial_size=4, target_size=9)
     before = targets_of(data)
     data.deal()
     assert targets_of(data) == before
 
 
 @every
-def test_it_is_read_by_the_batch(kit, source):
+def test_it_is_read_by_the_batch(source):
     data = ActiveDataModule(
-        numbered(kit), initial_size=4, target=source, target_size=18, eval_batch_size=7
+        numbered(), initial_size=4, target=source, target_size=18, eval_batch_size=7
     )
     assert targets_of(data)[1] == [7, 7, 4]
 
 
 @every
-def test_it_is_normalised_and_not_augmented(kit, source):
+def test_it_is_normalised_and_not_augmented(source):
     def refuse(image):
         raise AssertionError("augmented")
 
-    plain = numbered(kit)
+    plain = numbered()
     data = Data(
         plain.train, plain.test, plain.classes, Normalise(2.0, (3.0,), (5.0,)), refuse, plain.target
     )
@@ -127,8 +126,8 @@ def test_it_is_normalised_and_not_augmented(kit, source):
 
 
 @every
-def test_no_label_is_read(kit, source):
-    dataset = numbered(kit, kind=kit.GuardedRows)
+def test_no_label_is_read(source):
+    dataset = numbered(kind=kit.GuardedRows)
     data = ActiveDataModule(dataset, initial_size=4, target=source, target_size=9)
     dataset.train.sealed = dataset.test.sealed = True
     targets_of(data)
@@ -148,37 +147,37 @@ def dropout_net_of(width, classes):
 
 
 @pytest.mark.parametrize("given", [None, 0], ids=["none", "empty"])
-def test_given_targets_need_a_data_set_that_brings_them(kit, given):
+def test_given_targets_need_a_data_set_that_brings_them(given):
     with pytest.raises(ValueError, match=r"target=given needs a dataset that brings") as error:
-        ActiveDataModule(numbered(kit, given=given), initial_size=4, target="given")
+        ActiveDataModule(numbered(given=given), initial_size=4, target="given")
     assert "\n" not in str(error.value)
-    ActiveDataModule(numbered(kit, given=given), initial_size=4, target="test")
+    ActiveDataModule(numbered(given=given), initial_size=4, target="test")
 
 
 @pytest.mark.parametrize("source", ["train", "", None, "Pool"])
-def test_another_source_is_refused(kit, source):
+def test_another_source_is_refused(source):
     with pytest.raises(ValueError, match=f"target must be pool, test or given, got {source!r}"):
-        ActiveDataModule(numbered(kit), target=source)
+        ActiveDataModule(numbered(), target=source)
 
 
 @pytest.mark.parametrize("size", [0, -1, 2.5])
-def test_a_target_size_below_1_is_refused(kit, size):
+def test_a_target_size_below_1_is_refused(size):
     with pytest.raises(ValueError, match="target_size must be a whole number of at least 1"):
-        ActiveDataModule(numbered(kit), target_size=size)
+        ActiveDataModule(numbered(), target_size=size)
 
 
-def test_given_targets_of_another_shape_than_the_inputs_are_refused(kit):
-    plain = numbered(kit)
+def test_given_targets_of_another_shape_than_the_inputs_are_refused():
+    plain = numbered()
     with pytest.raises(ValueError, match=r"target.*shape|shape.*target"):
         Data(plain.train, plain.test, plain.classes, Normalise(), target=torch.zeros(5, 3))
 
 
-def test_an_empty_pool_has_no_targets_and_says_what_to_use(kit):
-    data = ActiveDataModule(numbered(kit), initial=range(30))
+def test_an_empty_pool_has_no_targets_and_says_what_to_use():
+    data = ActiveDataModule(numbered(), initial=range(30))
     with pytest.raises(ValueError, match="the target set is empty, as the pool is; use target="):
         data.target_dataloader()
     for source in ("test", "given"):
-        other = ActiveDataModule(numbered(kit), initial=range(30), target=source)
+        other = ActiveDataModule(numbered(), initial=range(30), target=source)
         assert len(targets_of(other)[0]) in {20, 25}
 
 
@@ -299,8 +298,8 @@ def test_a_score_sees_all_targets_with_every_batch_of_the_pool(toy):
     assert shapes == [(64, 30), (64, 30), (64, 30), (38, 30)]
 
 
-def test_the_targets_are_read_only_for_a_strategy_that_names_them(kit):
-    data = ActiveDataModule(numbered(kit), initial_size=4, target="test")
+def test_the_targets_are_read_only_for_a_strategy_that_names_them():
+    data = ActiveDataModule(numbered(), initial_size=4, target="test")
 
     def score(*, probs):
         return probs[:, 0]
@@ -336,8 +335,8 @@ def test_epig_chooses_the_best_scores_on_the_targets(toy):
     torch.testing.assert_close(asked.scores, seen["scores"][best])
 
 
-def test_an_empty_pool_asks_for_no_targets(kit):
-    data = ActiveDataModule(numbered(kit), initial=range(30))
+def test_an_empty_pool_asks_for_no_targets():
+    data = ActiveDataModule(numbered(), initial=range(30))
     assert ask(epig, 3, data, dropout_net_of(1, 2), MCDropout(3)).indices.tolist() == []
 
 
@@ -345,7 +344,7 @@ def test_an_empty_pool_asks_for_no_targets(kit):
 
 
 @every
-def test_epig_runs_for_two_rounds(kit, toy, run, source):
+def test_epig_runs_for_two_rounds(toy, run, source):
     data = given_toy(toy, 12) if source == "given" else toy(target=source, target_size=12)
     data.steps = 5
     records = run(data, strategy=epig, rounds=2)
@@ -354,7 +353,7 @@ def test_epig_runs_for_two_rounds(kit, toy, run, source):
     assert all(score >= 0 for record in records[:2] for score in record["scores"])
 
 
-def test_two_runs_of_epig_are_equal_and_the_target_set_matters(kit, module, run):
+def test_two_runs_of_epig_are_equal_and_the_target_set_matters(module, run):
     def bought(**options):
         return kit.timeless(run(module(**options), strategy=epig, rounds=1))
 

@@ -3,10 +3,10 @@
 from dataclasses import replace
 from functools import partial
 
+import kit
 import lightning.pytorch as pl
 import pytest
 import torch
-from conftest import KilledError, timeless, toy_data, toy_network
 
 from dal.data.datamodule import ActiveDataModule
 from dal.loop import PLAIN_TRAINER, run_rounds
@@ -26,7 +26,7 @@ class KillAfter(pl.Callback):
     def on_train_batch_end(self, trainer, *_):
         self.left -= trainer.datamodule.round >= self.round
         if self.left == 0:
-            raise KilledError
+            raise kit.KilledError
 
 
 class Steps(pl.Callback):
@@ -45,12 +45,12 @@ def jitter(image):
 def module(scheduler):
     schedule = partial(torch.optim.lr_scheduler.StepLR, step_size=3, gamma=0.9)
     adam = partial(torch.optim.Adam, lr=0.05)
-    return Classifier(toy_network(), 3, adam, schedule if scheduler else None)
+    return Classifier(kit.toy_network(), 3, adam, schedule if scheduler else None)
 
 
 def buy(directory, *own, steps=12, epochs=1, every=3, accumulate=1, rounds=1, strategy=bald,
         posterior=None, scheduler=True, workers=0):  # fmt: skip
-    data = replace(toy_data(), augment=jitter)
+    data = replace(kit.toy_data(), augment=jitter)
     data = ActiveDataModule(
         data, initial_size=50, val_size=20, steps=steps, batch_size=16, num_workers=workers
     )
@@ -75,7 +75,7 @@ def buy(directory, *own, steps=12, epochs=1, every=3, accumulate=1, rounds=1, st
         config={"x": 1},
     )
     weights = torch.load(directory / f"state/weights-{rounds:04d}.pt")
-    return timeless(records), weights
+    return kit.timeless(records), weights
 
 
 def check_same(answer, wanted):
@@ -103,13 +103,13 @@ def test_a_killed_training_ends_with_the_same_bits(tmp_path, shape):
         if kill > 2 * batches - 2:
             continue
         folder = tmp_path / f"{every} {kill}"
-        with pytest.raises(KilledError):
+        with pytest.raises(kit.KilledError):
             buy(folder, KillAfter(kill), every=every, **shape)
         check_same(buy(folder, every=every, **shape), wanted)
 
 
 def test_steps_before_the_checkpoint_are_not_taken_again(tmp_path):
-    with pytest.raises(KilledError):
+    with pytest.raises(kit.KilledError):
         buy(tmp_path, KillAfter(10))
     count = Steps()
     buy(tmp_path, count)
@@ -119,7 +119,7 @@ def test_steps_before_the_checkpoint_are_not_taken_again(tmp_path):
 def test_a_training_killed_again_and_again_ends_with_the_same_bits(tmp_path):
     wanted = buy(tmp_path / "whole")
     for _ in range(7):
-        with pytest.raises(KilledError):
+        with pytest.raises(kit.KilledError):
             buy(tmp_path / "run", KillAfter(4))
     check_same(buy(tmp_path / "run"), wanted)
 
@@ -131,14 +131,14 @@ def test_a_training_killed_again_and_again_ends_with_the_same_bits(tmp_path):
 def test_members_and_predicted_losses_go_on_as_well(tmp_path, strategy, posterior, kill):
     options = {"strategy": strategy, "posterior": posterior, "rounds": 2}
     wanted = buy(tmp_path / "whole", **options)
-    with pytest.raises(KilledError):
+    with pytest.raises(kit.KilledError):
         buy(tmp_path / "run", KillAfter(kill), **options)
     check_same(buy(tmp_path / "run", **options), wanted)
 
 
 def test_members_that_were_trained_are_not_trained_again(tmp_path):
     options = {"posterior": Ensemble(3), "rounds": 1}
-    with pytest.raises(KilledError):
+    with pytest.raises(kit.KilledError):
         buy(tmp_path, KillAfter(12 + 12 + 5), **options)
     names = {file.name for file in (tmp_path / "state/round-0000").iterdir()}
     assert {"member-1.pt", "member-2.pt", "training.ckpt"} <= names
@@ -151,7 +151,7 @@ def test_members_that_were_trained_are_not_trained_again(tmp_path):
 def test_augmentation_does_not_depend_on_who_loads_a_batch(tmp_path, workers):
     wanted = buy(tmp_path / "whole", rounds=0)
     check_same(buy(tmp_path / "other", rounds=0, workers=workers), wanted)
-    with pytest.raises(KilledError):
+    with pytest.raises(kit.KilledError):
         buy(tmp_path / "killed", KillAfter(5), rounds=0, workers=workers)
     check_same(buy(tmp_path / "killed", rounds=0, workers=workers), wanted)
 
@@ -163,14 +163,14 @@ def test_checkpoints_are_gone_once_the_round_is_kept(tmp_path):
 
 def test_without_a_directory_or_steps_nothing_is_kept_of_a_training(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(KilledError):
+    with pytest.raises(kit.KilledError):
         buy(tmp_path / "run", KillAfter(5), every=None)
     assert not list(tmp_path.rglob("*.ckpt"))
 
 
 @pytest.mark.parametrize("content", [b"", b"rubbish", None], ids=["empty", "rubbish", "half"])
 def test_a_damaged_checkpoint_is_refused_with_what_to_do(tmp_path, content):
-    with pytest.raises(KilledError):
+    with pytest.raises(kit.KilledError):
         buy(tmp_path, KillAfter(5))
     file = tmp_path / "state/round-0000/training.ckpt"
     whole = file.read_bytes()
@@ -183,7 +183,7 @@ def test_a_damaged_checkpoint_is_refused_with_what_to_do(tmp_path, content):
 
 def test_a_damaged_member_is_refused_with_what_to_do(tmp_path):
     options, run = {"posterior": Ensemble(3)}, tmp_path / "run"
-    with pytest.raises(KilledError):
+    with pytest.raises(kit.KilledError):
         buy(run, KillAfter(12 + 5), **options)
     file = run / "state/round-0000/member-1.pt"
     content = bytearray(file.read_bytes())
@@ -209,7 +209,7 @@ class Canary:
 
 def test_code_in_a_checkpoint_is_not_executed(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(KilledError):
+    with pytest.raises(kit.KilledError):
         buy(tmp_path / "run", KillAfter(5))
     file = tmp_path / "run/state/round-0000/training.ckpt"
     torch.save({**torch.load(file), "more": Canary()}, file)
