@@ -4,56 +4,67 @@ import difflib
 import os
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import hydra
-from hydra import compose, initialize_config_dir
-from hydra._internal.utils import get_args_parser
-from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from hydra.types import RunMode
 from hydra.utils import instantiate
-from omegaconf import DictConfig, OmegaConf, open_dict, read_write
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import (
-    ConfigAttributeError,
-    ConfigKeyError,
     InterpolationToMissingValueError,
     MissingMandatoryValue,
     OmegaConfBaseException,
 )
 from rich.console import Console
 
-from dal.stopping import Stopped, stopping
+from dal.complete import find_end, keep_end
+from dal.job_note import JobNote
+from dal.signals import Stopped, stopping
 
 CONF = Path(__file__).resolve().parent / "conf"
 
 
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")
 def main(config: DictConfig) -> float | None:
-    """Run the experiment in Hydra's output directory and return the last test accuracy."""
+    """Run the experiment in Hydra's output directory and return its last accuracy.
+
+    It is that of the validation set if there is one, so that a search over settings does not see
+    the test set.
+    """
     job = HydraConfig.get()
     choice = job.runtime.choices
     title = f"{choice.strategy} {choice.dataset}-{choice.model} seed={config.get('seed')}"
     sweep = job.mode == RunMode.MULTIRUN
     directory = Path(job.runtime.output_dir)
+    number = job.job.num if sweep and not place() else None
+    root = os.path.relpath(job.sweep.dir) if sweep else ""
+    note = JobNote(number, title, directory=os.path.relpath(directory), sweep=root)
+    title = f"{note.count}{title}"
     try:
-        with stopping():
+        with stopping(), note.watched():
+            if sweep and (end := find_end(directory, settings_as_given(config))):
+                note.end = "complete"
+                print(f"{title}  complete, {end.n_labelled} labels")
+                return end.value
             return experiment(config, directory, title, sweep=sweep)
     except Exception as error:
         remove_empty(directory, parents=not sweep)
         if place() and isinstance(error, ConnectionError):
             time.sleep(60)  # Lightning kills all once one has ended: the first shall say why before
+        noted = note.keep("failed", explain(error))
         if os.environ.get("DAL_TRACEBACK") == "1":
             raise
         if not sweep:
             sys.exit(f"error{place()}: {explain(error)}")
         print(f"error in {title}{place()}: {explain(error)}", file=sys.stderr)
+        if noted:
+            return None  # the command that started the sweep says it again at its end
         raise  # Hydra lets the other jobs run and ends with this
 
 
@@ -64,21 +75,26 @@ def experiment(config: DictConfig, directory: Path, title: str, *, sweep: bool) 
         from dal.callbacks.progress import ProgressLog
         from dal.configuration import DATA, ROUNDS
         from dal.data.datamodule import ActiveDataModule
-        from dal.loop import quiet_lightning, run_rounds
+        from dal.loop import run_rounds
         from dal.models.classifier import Classifier, build_network
         from dal.processes import check_sweep
+        from dal.quiet import quiet_lightning
 
     plain = settings_of(config)
     trainer = trainers_of(config.trainer)
     if sweep:
         with quiet_lightning():
             check_sweep(trainer)
+    shared = sweep and "SUBMITIT_EXECUTOR" not in os.environ  # its jobs have files of their own
     logger = instantiate(config.logger)
     if isinstance(logger, partial):
         logger = logger(config=plain)
+    logger.shared = shared
     dataset = instantiate(config.dataset, _convert_="all")
+    for change in plain["scenario"].values():
+        dataset = build(change)(dataset)
     oracle = instantiate(config.oracle)
-    data = ActiveDataModule(dataset, oracle, **{name: plain[name] for name in DATA})
+    data = ActiveDataModule(dataset, oracle, **{name: given(plain[name]) for name in DATA})
     network, classes = instantiate(config.model, _convert_="all"), len(dataset.classes)
     optimizer, scheduler = instantiate(config.optimizer), instantiate(config.get("scheduler"))
     source = instantiate(config.features, _convert_="all")
@@ -93,13 +109,18 @@ def experiment(config: DictConfig, directory: Path, title: str, *, sweep: bool) 
         features=lambda: source(dataset),
         trainer=trainer,
         weights=instantiate(config.weights),
+        stopping=[build(node) for node in plain["stopping"].values()],
         checkpoint_every_n_steps=config.checkpoint.every_n_steps,
         directory=os.path.relpath(directory),
         config=plain,
-        logs=[Curve(), ProgressLog(title, prefix=sweep), logger],
+        logs=[Curve(), ProgressLog(title, shared=shared), logger],
         **{name: plain[name] for name in ROUNDS},
     )
-    return records[-1].get("test/accuracy")
+    last = records[-1]
+    value = last.get("val/accuracy", last.get("test/accuracy"))
+    if not place():
+        keep_end(directory, plain, n_labelled=last["n_labelled"], value=value)
+    return value
 
 
 def trainers_of(node: DictConfig) -> Callable[..., Any]:
@@ -110,6 +131,13 @@ def trainers_of(node: DictConfig) -> Callable[..., Any]:
 
     plugins = instantiate(node, _convert_="all").keywords.get("plugins")
     return partial(trainer, plugins=plugins) if plugins else trainer  # the loop may add its own
+
+
+def settings_as_given(config: DictConfig) -> dict[str, Any]:
+    """Resolve a configuration into plain settings, whatever is wrong with them."""
+    if _unresolved(config) is not None:
+        return {}
+    return OmegaConf.to_container(config, resolve=True)
 
 
 def settings_of(config: DictConfig) -> dict[str, Any]:
@@ -152,99 +180,17 @@ def build(node: Mapping[str, Any]) -> Any:
         raise error.__cause__ or error from None
 
 
+def given(setting: Any) -> Any:
+    """Build what a setting names, if it names anything; it is itself what it says otherwise."""
+    from dal.settings import is_node
+
+    return build(setting) if is_node(setting) else setting
+
+
 def remove_empty(directory: Path, *, parents: bool) -> None:
     """Remove the folder that Hydra made if nothing came into it, and those above it."""
     with suppress(OSError):
         (os.removedirs if parents else os.rmdir)(os.path.relpath(directory))
-
-
-def refusal_of(arguments: Sequence[str]) -> Exception | None:
-    """Say which overrides Hydra refuses, and what is wrong with the settings that the rest make."""
-    with Console().status("loading torch and lightning"):
-        from dal.settings import SettingsError
-
-    given = get_args_parser().parse_args(arguments)
-    name = given.config_name or "config"
-    places = [CONF, Path(given.config_dir or CONF).resolve()]
-    if not (CONF / name).with_suffix(".yaml").exists():
-        places.reverse()  # the first has the primary file
-    sound = [f"hydra.searchpath=[file://{places[1]}]"]
-    refused: dict[str, Exception | None] = dict.fromkeys(given.overrides)
-    GlobalHydra.instance().clear()
-    with initialize_config_dir(str(places[0]), version_base="1.3"):
-        tried: list[str] = []
-        while [*refused] != tried:  # a key may exist once another override is there
-            tried, refused = [*refused], {}
-            for override in tried:
-                choices, error = _tried(name, sound, override, sweep=given.multirun)
-                sound += choices[:1]
-                refused |= {} if error is None else {override: error}
-        try:
-            config = compose(name, sound, return_hydra_config=True)
-        except HydraException as error:  # whatever is overridden
-            return error
-        lines = _refusals(refused, config)
-    HydraConfig.instance().set_config(config)
-    with read_write(config), open_dict(config):
-        del config["hydra"]
-    try:
-        if not given.multirun:  # each job of a sweep says its own
-            settings_of(config)
-    except SettingsError as error:
-        lines += error.faults
-    return SettingsError(lines) if lines else None
-
-
-def _refusals(refused: Mapping[str, Exception | None], config: DictConfig) -> list[str]:
-    absent = tuple(
-        f"{override.partition('=')[0].rpartition('@')[2]}."
-        for override, error in refused.items()
-        if isinstance(error, MissingConfigException)
-    )
-    return [
-        _refusal(override, error, config)
-        for override, error in refused.items()
-        if error is not None and not override.startswith(absent)
-    ]
-
-
-def _tried(
-    name: str, sound: Sequence[str], override: str, *, sweep: bool
-) -> tuple[list[str], Exception | None]:
-    """What an override stands for in the jobs of a sweep, or why one of them is refused."""
-    try:
-        (parsed,) = OverridesParser.create().parse_overrides([override])
-        choices = [override]
-        if sweep and parsed.is_sweep_override():
-            key = parsed.get_key_element()
-            choices = [f"{key}={value}" for value in parsed.sweep_string_iterator()]
-        for choice in choices:
-            compose(name, [*sound, choice])
-    except Exception as error:
-        return [], error
-    return choices, None
-
-
-def _refusal(override: str, error: Exception, config: DictConfig) -> str:
-    """Say in one line why Hydra refuses an override, with the nearest key that it would take."""
-    from dal.settings import is_node, names_of, unknown
-
-    cause = error.__cause__ or error
-    group, _, value = override.partition("=")
-    loader = GlobalHydra.instance().config_loader()
-    options = loader.get_group_options(group.lstrip("+").partition("@")[0])
-    if value == "null" and options:
-        return f"{group} cannot be null; there are: {', '.join(options)}"
-    if not isinstance(cause, ConfigKeyError | ConfigAttributeError):
-        return explain(error)
-    parent, _, name = str(cause.full_key).rpartition(".")
-    node = OmegaConf.select(config, parent) if parent else config
-    if node is None and parent in config:
-        return f"{cause.full_key} cannot be set: {parent} is null"
-    more = names_of(node["_target_"]) if is_node(node) else []
-    if name in more or (isinstance(node, DictConfig) and not node):
-        return f"{cause.full_key} is not in the configuration; add it by +{cause.full_key}=..."
-    return unknown(name, [*(node or config), *more], parent if node else "")
 
 
 def place() -> str:
@@ -278,17 +224,25 @@ def explain(error: BaseException) -> str:
 
 def cli() -> None:
     """Run Hydra's command line; whatever fails ends with one line and exit code 1."""
+    from scripts.command_line.composing import CommandLine
+    from scripts.command_line.refusals import refusal_of
+    from scripts.command_line.sweeps import watched_sweep
+
     # With HYDRA_FULL_ERROR Hydra hands every exception on and prints nothing of its own.
     os.environ["DAL_TRACEBACK"] = os.environ.get("HYDRA_FULL_ERROR", "0")
     os.environ["HYDRA_FULL_ERROR"] = "1"
+    line = CommandLine(sys.argv[1:], CONF)
     try:
-        main()
+        with watched_sweep(line) as sweep:
+            main()
+        if sweep and not sweep.well:
+            sys.exit(1)
     except Exception as error:
         if os.environ.get("DAL_TRACEBACK") == "1":
             raise
         composing = isinstance(error, HydraException | OmegaConfBaseException)
         composing |= str(error).startswith("Config group override")  # Hydra's ValueError on null
-        refused = refusal_of(sys.argv[1:]) if composing else None
+        refused = refusal_of(line, settings_of, explain) if composing else None
         sys.exit(f"error: {explain(refused or error)}")
     except Stopped as stopped:
         print(stopped, file=sys.stderr)

@@ -89,7 +89,7 @@ class Pass:
         keys = {key for named in self.keys.values() for key in named.values()}
         if "head" in keys:
             self.values["head"] = partial(_in_own_precision, head_of(model), model)
-        self._take_given_features(keys)
+        self._take_given(keys)
         passes = keys - self.values.keys() - GIVEN - {SCORE}
         from_model = {
             path for path in self.streamed if any(self._asks(path, name) for name in FIELDS)
@@ -191,10 +191,13 @@ class Pass:
         """Whether a leaf needs the model's value of a name for the items of the pool."""
         return name in self.keys[path] and self.keys[path][name] not in self.values
 
-    def _take_given_features(self, keys: set[str]) -> None:
+    def _take_given(self, keys: set[str]) -> None:
+        """Take what no model is asked for: costs, and features computed beforehand."""
+        pool = self.data.pool
+        if "costs" in keys:
+            self.values["costs"] = self.data.costs_of(pool.dealt).to(self.device, torch.float32)
         if self.features is None:
             return
-        pool = self.data.pool
         for name, indices in (("features", pool.dealt), ("labelled_features", pool.labelled)):
             if name in keys:
                 self.values[name] = self.storage.rows_of(name, self.features, indices)

@@ -14,7 +14,7 @@ from dal.functional.information import mean_log_probs
 
 Strategy = Callable[..., Tensor]
 
-POOL = frozenset({"log_probs", "probs", "features", "scores", "predicted_losses"})
+POOL = frozenset({"log_probs", "probs", "features", "scores", "predicted_losses", "costs"})
 LABELLED = frozenset({"labelled_log_probs", "labelled_probs", "labelled_features"})
 TARGET = frozenset({"target_log_probs"})
 GIVEN = frozenset({"labels", "head", "round", "n_labelled", "n_pool", "n", "generator", "shards"})
@@ -111,8 +111,8 @@ def _marked(hint: Any) -> bool:
     return LAST_LAYER in getattr(hint, "__metadata__", ()) or any(map(_marked, get_args(hint)))
 
 
-def name_of(strategy: Strategy) -> str:
-    """Name of the function behind a strategy."""
+def name_of(strategy: Callable[..., Any]) -> str:
+    """Name of the function behind a strategy, or behind a partial of any other."""
     function = strategy.func if isinstance(strategy, partial) else strategy
     return getattr(function, "__name__", type(function).__name__)
 
@@ -181,6 +181,8 @@ def rehearse(
         rehearse(score, None, samples=samples, num_classes=num_classes, width=width)
     pool, n = 6, 2
     values = _example(pool, n, samples, num_classes, width)
+    if score is not None and "scores" in inputs_of(strategy):
+        values["scores"] = score(**{name: values[name] for name in inputs_of(score)})
     try:
         out = strategy(**{name: values[name] for name in inputs_of(strategy)})
     except ValueError:
@@ -205,6 +207,7 @@ def _example(pool: int, n: int, samples: int, num_classes: int, width: int) -> d
 
     values: dict[str, Any] = {name: draw(pool) for name in ("scores", "predicted_losses")}
     values |= {"generator": generator, "n": n, "round": 0, "shards": None}
+    values["costs"] = torch.arange(1.0, pool + 1)
     values |= {"n_pool": pool, "n_labelled": labelled, "labels": torch.arange(labelled) % 2}
     last_layer = draw(width, num_classes)
     values["head"] = lambda features: features @ last_layer

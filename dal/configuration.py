@@ -15,6 +15,7 @@ from dal.configuration_trials import faults_of_trials
 from dal.data.datamodule import ActiveDataModule
 from dal.loop import run_rounds
 from dal.settings import MISSING, fault, faults_of, hints_of, is_node, unknown
+from dal.stopping.criteria import VALUES
 
 Settings = Mapping[str, Any]
 
@@ -28,10 +29,20 @@ DATA = (
     "pool_subset",
     "target",
     "target_size",
+    "costs",
+    "stop_set_size",
     "num_workers",
     "seed",
 )
-ROUNDS = ("rounds", "query_size", "epochs", "spill_dir")
+ROUNDS = (
+    "rounds",
+    "query_size",
+    "epochs",
+    "patience",
+    "until_train_accuracy",
+    "test_posterior",
+    "spill_dir",
+)
 NAMES = ("name", "data_dir", "cache_dir")
 NODES: Mapping[str, Iterable[str] | int] = {  # and what the run gives each beside its settings
     "dataset": (),
@@ -49,8 +60,12 @@ NODES: Mapping[str, Iterable[str] | int] = {  # and what the run gives each besi
 }
 MAY_BE_NULL = ("score", "scheduler", "posterior")
 NO_POSTERIOR = {"_target_": "dal.posteriors.deterministic.Deterministic"}  # what null stands for
+BY_NAME: Mapping[str, Iterable[str] | int] = {  # any number of nodes, and what each is given
+    "stopping": VALUES,
+    "scenario": 1,
+}
 SECTIONS = ("checkpoint",)  # x.y goes where x_y is named
-KNOWN = (*NAMES, *DATA, *ROUNDS, *SECTIONS, *NODES)
+KNOWN = (*NAMES, *DATA, *ROUNDS, *SECTIONS, *BY_NAME, *NODES)
 
 
 def faults_of_experiment(config: Settings, build: Callable[[Any], Any]) -> list[str]:
@@ -78,10 +93,14 @@ def faults_of_experiment(config: Settings, build: Callable[[Any], Any]) -> list[
     for name, value in config.items():
         if name not in KNOWN:
             faults.append(unknown(name, KNOWN))
+        elif name in BY_NAME:
+            faults += _faults_of_nodes(name, value)
         elif name in SECTIONS:
             faults += _faults_of_section(name, value, hints)
         elif name not in NODES:
             faults += fault(name, value, hints[name])
+            if is_node(value):  # a function of dataset rows
+                faults += faults_of_node(name, value, 1)
         elif value is not None or name not in MAY_BE_NULL:
             wrong = faults_of_node(name, value, NODES[name])
             faults += wrong
@@ -89,6 +108,13 @@ def faults_of_experiment(config: Settings, build: Callable[[Any], Any]) -> list[
     if config.get("posterior") is None:
         sound["posterior"] = NO_POSTERIOR
     return faults + faults_of_trials(sound, build)
+
+
+def _faults_of_nodes(name: str, nodes: Any) -> list[str]:
+    if not isinstance(nodes, Mapping) or is_node(nodes):
+        return [f"{name} must hold nodes by name, got {nodes!r}"]
+    every = [(f"{name}.{key}", node) for key, node in nodes.items()]
+    return [fault for path, node in every for fault in faults_of_node(path, node, BY_NAME[name])]
 
 
 def _faults_of_section(name: str, section: Any, hints: Mapping[str, Any]) -> list[str]:

@@ -13,8 +13,8 @@ from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from dal.acquisition_parts import asked_leaves
 from dal.acquisition_signature import Strategy, parts_of, rehearse
 from dal.functional.checks import check_positive
-from dal.loop import quiet_lightning
 from dal.processes import check_strategy
+from dal.quiet import quiet_lightning
 from dal.settings import is_node, names_of
 
 Settings = Mapping[str, Any]

@@ -1,9 +1,7 @@
 """The experiment: train, query, test, buy labels, and again."""
 
-import logging
-import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -11,11 +9,11 @@ from typing import Any
 
 import lightning.pytorch as pl
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.fabric.utilities.warnings import PossibleUserWarning
 from torch import Tensor
 
 from dal.acquisition_signature import Strategy, name_of, takes_given_features
 from dal.callbacks.acquire import Acquire
+from dal.callbacks.agreement import PredictionAgreement
 from dal.callbacks.round_log import Record, RoundLog, Run
 from dal.callbacks.stop_at_once import StopAtOnce
 from dal.data.datamodule import ActiveDataModule
@@ -28,10 +26,13 @@ from dal.processes import (
     naming_lost_processes,
     without_requeue,
 )
+from dal.purchase import buy_labels, costs_of_purchase
+from dal.quiet import quiet_lightning
 from dal.round import Trainings, run_round
 from dal.run_directory import RunDirectory
 from dal.seeding import global_seed
-from dal.settings import Count, Number, checked
+from dal.settings import Count, Number, Share, checked
+from dal.stopping.criteria import Criterion, asks, check_criteria
 
 StartWeights = Callable[[pl.LightningModule, Mapping[str, Tensor]], None]
 
@@ -57,7 +58,11 @@ def run_rounds(
     features: Callable[[], Tensor | None] = lambda: None,
     trainer: Callable[..., pl.Trainer] = PLAIN_TRAINER,
     epochs: Count = 1,
+    patience: Count | None = None,
+    until_train_accuracy: Share | None = None,
+    test_posterior: bool = False,
     weights: StartWeights = cold,
+    stopping: Sequence[Criterion] = (),
     spill_dir: str | Path | None = None,
     directory: str | Path | None = None,
     checkpoint_every_n_steps: Count | None = None,
@@ -67,9 +72,10 @@ def run_rounds(
     """Make `rounds` purchases of `query_size` labels, training a fresh model before each.
 
     There are `rounds` + 1 trainings and records; the last buys nothing. The run ends early when
-    the pool is empty. Each round has a new module, Trainer and `Acquire`, and draws all it needs
-    from (data.seed, purpose, round): with equal seeds every strategy starts from the same labels
-    and weights, and a run continued from `directory` ends like one that was not interrupted.
+    the pool is empty, or in a round whose purchase a criterion of `stopping` forbids. Each round
+    has a new module, Trainer and `Acquire`, and draws all it needs from (data.seed, purpose,
+    round): with equal seeds every strategy starts from the same labels and weights, and a run
+    continued from `directory` ends like one that was not interrupted.
 
     Args:
         data: labelled rows, pool and test set; what is bought is labelled in it.
@@ -84,7 +90,14 @@ def run_rounds(
             looks at it.
         trainer: makes the Trainer, given `max_epochs`, `callbacks` and `default_root_dir`.
         epochs: passes over `data.train_dataloader()` per round.
+        patience: end a training after so many epochs in a row without a better `val/accuracy`, and
+            go on with the weights of the best; needs validation rows. None: whatever it is.
+        until_train_accuracy: end a training with the first epoch in which this share of the rows
+            was predicted right as they were trained on. None: whatever it is.
+        test_posterior: test the mean prediction of the posterior's samples, not the network.
         weights: changes the new weights in place, given the last round's state.
+        stopping: criteria, see `dal.stopping.criteria`; why one ends the run is its last record's
+            `stopped`.
         spill_dir: folder for what no memory has room for during a query; that for temporary files
             if None.
         directory: where the run is kept, and continued if it was begun; None keeps nothing.
@@ -97,8 +110,8 @@ def run_rounds(
         One record per round, see the README.
 
     Raises:
-        ValueError: for arguments out of range, a diverged model, or a strategy that cannot run or
-            whose queries will not fit into memory.
+        ValueError: for arguments out of range, a diverged model, a strategy that cannot run or
+            whose queries will not fit into memory, or a criterion that looks at what there is not.
     """
     make_query = partial(
         Acquire,
@@ -110,6 +123,9 @@ def run_rounds(
         on_preflight=_to_each(logs, "on_preflight"),
     )
 
+    if patience is not None and not len(data.pool.held_out):
+        raise ValueError("patience looks at validation rows: val_size must be at least 1, got 0")
+    check_criteria(stopping, strategy, score, len(data.val_dataloader()))
     probe = _check(data, make_query, trainer, rounds=rounds, query_size=query_size)
     make_query = partial(make_query, features=_given(features, strategy, score))
     make_query(n=query_size).check_features(data)
@@ -134,6 +150,9 @@ def run_rounds(
             partial(_watched, partial(without_requeue(trainer, probe), max_epochs=epochs), logs),
             rank=processes.rank,
             every_n_steps=checkpoint_every_n_steps,
+            patience=patience,
+            until_train_accuracy=until_train_accuracy,
+            test_posterior=posterior if test_posterior else None,
         )
         player = _Rounds(
             trainings,
@@ -141,12 +160,13 @@ def run_rounds(
             weights=weights,
             rounds=rounds,
             query_size=query_size,
+            stopping=stopping,
             kept=kept,
             processes=processes,
         )
         player.go_on_after(len(records) - 1)
         while not records or records[-1]["acquired"]:
-            records.append(player.play(len(records)))
+            records.append(player.play(records))
             for log in logs:
                 log.on_round_end(run, records[-1])
         for log in logs:
@@ -163,6 +183,7 @@ class _Rounds:
     weights: StartWeights
     rounds: int
     query_size: int
+    stopping: Sequence[Criterion]
     kept: RunDirectory | None
     processes: Processes
     previous: Mapping[str, Tensor] | None = None  # weights
@@ -173,9 +194,9 @@ class _Rounds:
         if self.kept and number >= 0:
             self.previous = self.processes.first_does(partial(self.kept.load_weights, number))
 
-    def play(self, number: int) -> Record:
+    def play(self, records: Sequence[Record]) -> Record:
         """Train, query, test, buy, and keep it all."""
-        data, kept = self.trainings.data, self.kept
+        data, kept, number = self.trainings.data, self.kept, len(records)
         n = min(self.query_size, data.pool.n_unlabelled) if number < self.rounds else 0
         paid = self.processes.first_does(partial(_paid, kept, data, n)) if n else None
         acquire = self._acquire(n, number) if n and paid is None else None
@@ -184,14 +205,26 @@ class _Rounds:
             if self.previous is not None:
                 self.weights(module, self.previous)
         folder = kept.training_folder(number) if kept else None
-        record = run_round(replace(self.trainings, folder=folder), module, acquire)
+        look = PredictionAgreement(data, self.previous) if self.compares else None
+        others = [look] if look else []
+        record = run_round(replace(self.trainings, folder=folder), module, acquire, *others)
+        if look:
+            record["prediction_agreement"] = look.kappa
         if n:
-            record |= paid or self.processes.first_does(partial(_buy, data, record, kept))
+            buy = partial(buy_labels, data, [*records, record], self.stopping, kept)
+            record |= paid or self.processes.first_does(buy)
+        record |= costs_of_purchase(data, record)
+        if record["acquired"]:
             data.label(record["acquired"], record["acquired_labels"])
         self.previous = {name: value.cpu().clone() for name, value in module.state_dict().items()}
         if kept:
             self.processes.first_does(partial(kept.commit, record, data, self.previous))
         return record
+
+    @property
+    def compares(self) -> bool:
+        """Whether a criterion looks at how far the models of two rounds agree."""
+        return asks(self.stopping, "prediction_agreement")
 
     def _acquire(self, n: int, number: int) -> Acquire:
         ahead, self.told = 0 if self.told else self.rounds - number, True
@@ -216,14 +249,6 @@ def _paid(kept: RunDirectory | None, data: ActiveDataModule, n: int) -> Record |
     if kept is None:
         return None
     return kept.paid(data.round).read(n, data.pool, len(data.data.classes))
-
-
-def _buy(data: ActiveDataModule, record: Record, kept: RunDirectory | None) -> Record:
-    """Ask the oracle for what a round wants, and keep its answer before all else."""
-    bought = {"acquired_labels": data.ask(record["acquired"]).tolist()}
-    if kept:
-        kept.paid(record["round"]).save(record | bought)
-    return bought
 
 
 def _to_each(logs: Sequence[RoundLog], hook: str) -> Callable[..., None]:
@@ -273,24 +298,3 @@ def _check(
     check_strategy(probe)
     data.check_shares(probe.world_size)
     return probe
-
-
-@contextmanager
-def quiet_lightning() -> Iterator[None]:
-    """Keep back Lightning's tips, which speak of choices that the loop makes on purpose."""
-    names = ("lightning.pytorch", "lightning.fabric")
-    levels = {name: logging.getLogger(name).level for name in names}
-    for name in names:
-        logging.getLogger(name).setLevel(logging.WARNING)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", PossibleUserWarning)
-            warnings.filterwarnings("ignore", "Total length of `list` across ranks is zero")
-            warnings.filterwarnings("ignore", "Be aware that when using `ckpt_path`")
-            warnings.filterwarnings(
-                "ignore", r"`isinstance\(treespec, LeafSpec\)`"
-            )  # Lightning's own
-            yield
-    finally:
-        for name, level in levels.items():
-            logging.getLogger(name).setLevel(level)

@@ -8,7 +8,7 @@ from dal.callbacks.round_log import Record
 from dal.files import make_folder, read_json, reason, write_atomically
 from dal.pool import LabelledPool
 from dal.run_records import check_purchase
-from dal.stopping import undisturbed
+from dal.signals import undisturbed
 
 FIELDS = ("acquired", "acquired_labels", "scores", "acquisition_seconds")
 
@@ -41,7 +41,7 @@ class PaidLabels:
         """Return what was bought, to be taken into the round's record, or None.
 
         Args:
-            n: how many rows a round buys now.
+            n: how many rows a round buys at most.
             pool: has them.
             classes: labels lie below.
 
@@ -57,9 +57,9 @@ class PaidLabels:
             if type(purchase["acquisition_seconds"]) not in (int, float):
                 raise ValueError("acquisition_seconds must be a number")
             lists = (purchase[name] for name in FIELDS[:3])
-            check_purchase(*lists, rows=pool.size, classes=classes)
-            if len(pool.check(purchase["acquired"])) != n:
-                raise ValueError(f"{n} rows were wanted, it has {len(purchase['acquired'])}")
+            check_purchase(*lists, rows=pool.size, classes=classes, least=pool.least)
+            if not 1 <= len(pool.check(purchase["acquired"])) <= n:
+                raise ValueError(f"1 to {n} rows were wanted, it has {len(purchase['acquired'])}")
         except ValueError as error:
             raise ValueError(
                 f"{self.path} is damaged ({reason(error)}); restore it, or remove it to ask again "

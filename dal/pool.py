@@ -10,6 +10,10 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor
 
+from dal.functional.checks import whole_numbers
+
+NO_CLASS = -1  # the label of a row that belongs to none of the classes
+
 
 class Purchase(NamedTuple):
     """One answer of an oracle, as the history keeps it.
@@ -30,9 +34,13 @@ class Purchase(NamedTuple):
 class LabelledPool:
     """The labelled rows of a dataset in the order they were bought, and the pool of the others.
 
+    A row that was found to belong to no class, label `NO_CLASS`, is neither: it was paid for and
+    left the pool, but no model is trained on it.
+
     Args:
         size: rows of the dataset.
         held_out: indices that are neither labelled nor in the pool (a validation set).
+        no_class: whether a row may belong to none of the classes.
 
     Raises:
         ValueError: if an index is out of range or given twice.
@@ -50,10 +58,13 @@ class LabelledPool:
     (tensor([6]), [(7,), (6,)])
     """
 
-    def __init__(self, size: int, held_out: Sequence[int] | Tensor = ()) -> None:
+    def __init__(
+        self, size: int, held_out: Sequence[int] | Tensor = (), *, no_class: bool = False
+    ) -> None:
         if size < 1:
             raise ValueError(f"a pool needs at least 1 row, got {size}")
         self.size = size
+        self.least = NO_CLASS if no_class else 0  # of the labels
         self._free = torch.ones(size, dtype=torch.bool)
         self.held_out = self.check(held_out)
         self._free[self.held_out] = False
@@ -72,7 +83,12 @@ class LabelledPool:
     @property
     def n_labelled(self) -> int:
         """Number of labelled rows."""
-        return len(self._labels)
+        return len(self._labels) - self.n_no_class
+
+    @property
+    def n_no_class(self) -> int:
+        """Number of rows that were bought and belong to no class."""
+        return sum(label == NO_CLASS for label in self._labels.values())
 
     @property
     def n_unlabelled(self) -> int:
@@ -87,24 +103,40 @@ class LabelledPool:
     @property
     def labelled(self) -> Tensor:
         """[M] long: indices of the labelled rows, in the order they were labelled."""
-        return torch.tensor(list(self._labels), dtype=torch.long)
+        bought = torch.tensor(list(self._labels), dtype=torch.long)
+        return bought[self._is_of_a_class]
+
+    @property
+    def no_class(self) -> Tensor:
+        """Indices of the rows that were bought and belong to no class, [n] long, in that order."""
+        bought = torch.tensor(list(self._labels), dtype=torch.long)
+        return bought[~self._is_of_a_class]
 
     @property
     def labels(self) -> Tensor:
         """[M] long: their labels, as they were given last."""
-        return torch.tensor(list(self._labels.values()), dtype=torch.long)
+        return self._answers[self._is_of_a_class]
 
     @property
     def rounds(self) -> Tensor:
         """[M] long: the purchase in which each was labelled, 0 for the start set."""
         sizes = [len(purchase.indices) for purchase in self._history if purchase.kind == "label"]
-        return torch.arange(len(sizes)).repeat_interleave(torch.tensor(sizes, dtype=torch.long))
+        every = torch.arange(len(sizes)).repeat_interleave(torch.tensor(sizes, dtype=torch.long))
+        return every[self._is_of_a_class]
 
     @property
     def sources(self) -> tuple[str, ...]:
         """Who gave each label last."""
         given = {index: bought.source for bought in self._history for index in bought.indices}
-        return tuple(given.values())
+        return tuple(source for index, source in given.items() if self._labels[index] >= 0)
+
+    @property
+    def _answers(self) -> Tensor:
+        return torch.tensor(list(self._labels.values()), dtype=torch.long)
+
+    @property
+    def _is_of_a_class(self) -> Tensor:
+        return self._answers >= 0
 
     @property
     def history(self) -> tuple[Purchase, ...]:
@@ -149,7 +181,7 @@ class LabelledPool:
             ValueError: if the pool was not dealt since the last purchase, or a position is out
                 of range (negative ones included).
         """
-        positions, dealt = _whole("positions", positions), self.dealt
+        positions, dealt = whole_numbers("positions", positions), self.dealt
         bad = positions[(positions < 0) | (positions >= len(dealt))]
         if len(bad):
             raise ValueError(
@@ -164,15 +196,15 @@ class LabelledPool:
 
         Args:
             indices: [n]; dataset rows in the order of choice.
-            labels: [n]; class numbers, at least 0.
+            labels: [n]; class numbers, at least 0, or `NO_CLASS` where that may be.
             source: who gave the labels.
 
         Raises:
             ValueError: if an index is out of range, given twice, labelled or held out, or a label
-                is missing or negative. Nothing is changed then.
+                is missing or too low. Nothing is changed then.
         """
         new = self.check(indices)
-        given = _labels(labels, new)
+        given = self._given(labels, new)
         self._free[new] = False
         self._purchases += 1
         self._dealt = None
@@ -185,7 +217,7 @@ class LabelledPool:
 
         Args:
             indices: [n]; labelled rows.
-            labels: [n]; class numbers, at least 0.
+            labels: [n]; class numbers, at least 0, or `NO_CLASS` where that may be.
             source: who gave the labels.
 
         Raises:
@@ -193,7 +225,7 @@ class LabelledPool:
                 negative. Nothing is changed then.
         """
         rows = self._rows(indices)
-        given = _labels(labels, rows)
+        given = self._given(labels, rows)
         for index in rows.tolist():
             if index not in self._labels:
                 raise ValueError(f"index {index} is not labelled; label() gives the first label")
@@ -218,9 +250,21 @@ class LabelledPool:
             raise ValueError(f"index {int(taken[0])} is labelled or held out already")
         return checked
 
+    def _given(self, labels: Sequence[int] | Tensor, rows: Tensor) -> list[int]:
+        """Return labels as a list if there is one for each of [n] rows."""
+        given = whole_numbers("labels", labels)
+        if len(given) != len(rows):
+            raise ValueError(f"each index needs one label: {len(rows)} wanted, {len(given)} given")
+        if (given < self.least).any():
+            raise ValueError(
+                f"labels must be whole numbers from {self.least} up, got {given.tolist()[:5]}"
+            )
+        listed: list[int] = given.tolist()
+        return listed
+
     def _rows(self, indices: Sequence[int] | Tensor) -> Tensor:
         """Return indices as [n] long if all of them are distinct rows of the dataset."""
-        checked = _whole("indices", indices)
+        checked = whole_numbers("indices", indices)
         bad = checked[(checked < 0) | (checked >= self.size)]
         if len(bad):
             raise ValueError(f"an index must lie between 0 and {self.size - 1}, got {int(bad[0])}")
@@ -246,7 +290,8 @@ class LabelledPool:
             raise ValueError(f"pool state must have the keys {sorted(wanted)}, got {got}")
         if type(state["size"]) is not int or state["size"] != self.size:
             raise ValueError(f"pool state is of {state['size']} rows, the dataset has {self.size}")
-        loaded = LabelledPool(self.size, _numbers("held_out", state["held_out"]))
+        held_out = _numbers("held_out", state["held_out"])
+        loaded = LabelledPool(self.size, held_out, no_class=self.least < 0)
         history = state["history"] if isinstance(state["history"], list | tuple) else [None]
         for purchase in history:
             match purchase:
@@ -258,31 +303,6 @@ class LabelledPool:
                         "pool state needs a history of [kind, indices, labels, source]"
                     )
         self.__dict__ = loaded.__dict__
-
-
-def _labels(labels: Sequence[int] | Tensor, rows: Tensor) -> list[int]:
-    """Return labels as a list if there is one for each of [n] rows."""
-    given = _whole("labels", labels)
-    if len(given) != len(rows):
-        raise ValueError(f"each index needs one label: {len(rows)} wanted, {len(given)} given")
-    if (given < 0).any():
-        raise ValueError(f"labels must be whole numbers from 0 up, got {given.tolist()[:5]}")
-    listed: list[int] = given.tolist()
-    return listed
-
-
-def _whole(name: str, numbers: Sequence[int] | Tensor) -> Tensor:
-    """Return numbers as [n] long on the CPU if they are a list of whole numbers."""
-    try:
-        given = torch.as_tensor(numbers)
-    except (TypeError, ValueError, RuntimeError, OverflowError):
-        raise ValueError(f"{name} must be a list of whole numbers, got {numbers!r:.80}") from None
-    if given.dim() != 1:
-        raise ValueError(f"{name} must be a list, got shape {list(given.shape)}")
-    inexact = given.is_floating_point() or given.is_complex() or given.dtype == torch.bool
-    if inexact and len(given):  # torch makes an empty list one of fractions
-        raise ValueError(f"{name} must be whole numbers, got {given.dtype}")
-    return given.long().cpu()
 
 
 def _numbers(name: str, listed: Any) -> list[int]:

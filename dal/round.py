@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -14,14 +14,19 @@ import torch
 from torch import Tensor
 
 from dal.callbacks.acquire import Acquire
+from dal.callbacks.group_accuracy import GroupAccuracy
+from dal.callbacks.keep_best import KeepBest
 from dal.callbacks.loss_watch import LossWatch
+from dal.callbacks.mean_prediction import MeanPrediction
 from dal.callbacks.round_log import Record
 from dal.callbacks.training_checkpoint import TrainingCheckpoint
+from dal.callbacks.until_accuracy import UntilAccuracy
 from dal.data.datamodule import ActiveDataModule
 from dal.files import load_tensors, make_folder, reason, save_atomically
 from dal.memory import peak_memory_bytes
 from dal.metrics_check import check_metrics
 from dal.posteriors.ensemble import Ensemble
+from dal.posteriors.posterior import Posterior
 from dal.seeding import global_seed
 
 
@@ -37,6 +42,9 @@ class Trainings:
         folder: keeps what an interrupted training goes on from.
         every_n_steps: optimiser steps from one checkpoint to the next; None: a round that was
             interrupted begins anew.
+        patience: epochs without a better validation accuracy that end a training; None: no matter.
+        until_train_accuracy: what ends a training that reaches it; None: no matter.
+        test_posterior: whose mean prediction is tested; None: the network as it is.
     """
 
     data: ActiveDataModule
@@ -45,13 +53,30 @@ class Trainings:
     rank: int = 0
     folder: Path | None = None
     every_n_steps: int | None = None
+    patience: int | None = None
+    until_train_accuracy: float | None = None
+    test_posterior: Posterior | None = None
 
-    def checkpoint(self, watch: LossWatch, part: str = "training") -> list[TrainingCheckpoint]:
-        """Make the callback that keeps checkpoints, if there shall be any."""
+    def ends(self) -> list[pl.Callback]:
+        """Make the callbacks that end a training before its last epoch, if any shall."""
+        share, patience = self.until_train_accuracy, self.patience
+        until = [] if share is None else [UntilAccuracy(share)]
+        return [*until, *([] if patience is None else [KeepBest(patience)])]
+
+    def checkpoint(
+        self, *watching: pl.Callback, part: str = "training"
+    ) -> list[TrainingCheckpoint]:
+        """Make the callback that keeps checkpoints, after all agreed, if there shall be any."""
         file = self._file(f"{part}.ckpt")
         if file is None or self.every_n_steps is None:
             return []
-        return [TrainingCheckpoint(file, self.every_n_steps, watch.agree)]
+
+        def agree(trainer: pl.Trainer) -> None:
+            for callback in watching:
+                if isinstance(callback, LossWatch | UntilAccuracy):
+                    callback.agree(trainer)
+
+        return [TrainingCheckpoint(file, self.every_n_steps, agree)]
 
     def new_trainer(self, *callbacks: pl.Callback) -> pl.Trainer:
         """Make a Trainer; what keeps checkpoints comes after the callbacks whose state it keeps."""
@@ -88,10 +113,11 @@ class Trainings:
                     f"trained anew"
                 ) from error
             return member
-        watch = LossWatch()
-        checkpoint = self.checkpoint(watch, part)
+        watching = [LossWatch(), *self.ends()]
+        checkpoint = self.checkpoint(*watching, part=part)
         with data.as_member(part, bootstrap=bootstrap):
-            self.fit(self.new_trainer(watch, *checkpoint), member, checkpoint, part)
+            trainer = self.new_trainer(*watching, *checkpoint)
+            self.fit(trainer, member, checkpoint, part)
         if finished and self.rank == 0:
             make_folder(finished.parent)
             save_atomically(finished, member.state_dict())
@@ -103,13 +129,19 @@ class Trainings:
         return self.folder / name.replace(" ", "-")
 
 
-def run_round(trainings: Trainings, module: pl.LightningModule, acquire: Acquire | None) -> Record:
+def run_round(
+    trainings: Trainings,
+    module: pl.LightningModule,
+    acquire: Acquire | None,
+    *others: pl.Callback,
+) -> Record:
     """Train a module, choose what to buy, and test.
 
     Args:
         trainings: how.
         module: with the weights to start from.
         acquire: chooses; None in the last round.
+        others: callbacks that look at the training and the test too.
 
     Returns:
         The round's record; nothing is bought yet.
@@ -117,25 +149,28 @@ def run_round(trainings: Trainings, module: pl.LightningModule, acquire: Acquire
     Raises:
         ValueError: if the training diverged, the strategy cannot choose, or a metric is no number.
     """
-    data, watch = trainings.data, LossWatch()
-    checkpoint = trainings.checkpoint(watch)
-    trainer = trainings.new_trainer(watch, *([acquire] if acquire else []), *checkpoint)
+    data, watch, tested_by = trainings.data, LossWatch(), trainings.test_posterior
+    ends = trainings.ends()
+    checkpoint = trainings.checkpoint(watch, *ends)
+    asks = [acquire] if acquire else []  # after what gives the best weights back
+    groups = GroupAccuracy(data)
+    tests = [MeanPrediction(tested_by, data)] if tested_by else []
+    trainer = trainings.new_trainer(watch, *ends, *asks, *tests, groups, *others, *checkpoint)
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
     started = time.perf_counter()
-    if acquire and isinstance(acquire.posterior, Ensemble) and acquire.asks_probabilities(data):
-        acquire.expect(trainer, module, data)  # before the members are trained
-        acquire.posterior.train(partial(trainings.member, acquire.posterior.bootstrap))
+    if acquire and acquire.asks_probabilities(data):
+        tested_by = acquire.posterior
+    if isinstance(tested_by, Ensemble):
+        if acquire:
+            acquire.expect(trainer, module, data)  # before the members are trained
+        tested_by.train(partial(trainings.member, tested_by.bootstrap))
     if data.n_labelled:
         trainings.fit(trainer, module, checkpoint)
     elif acquire:  # no labels yet: an untrained model asks
         acquire.run(trainer, module.to(trainer.strategy.root_device), data)
     fitted = time.perf_counter()
-    metrics = {
-        name: float(value)
-        for name, value in trainer.callback_metrics.items()
-        if name.startswith("val/")
-    }
+    metrics = _validation(trainer, ends)
     if acquire and acquire.query is None:
         raise ValueError(
             f"round {data.round}: the training ended before it began, and nothing was chosen; see "
@@ -145,6 +180,7 @@ def run_round(trainings: Trainings, module: pl.LightningModule, acquire: Acquire
         for measured in trainer.test(module, datamodule=data, verbose=False):
             metrics |= measured
     check_metrics(data.round, metrics)
+    no_class = {"n_no_class": data.pool.n_no_class} if data.data.no_class else {}
     tested = time.perf_counter()
     query = acquire.query if acquire else None
     return {
@@ -152,8 +188,11 @@ def run_round(trainings: Trainings, module: pl.LightningModule, acquire: Acquire
         "n_labelled": data.n_labelled,
         "labels_used": data.labels_used,
         "n_pool": data.pool.n_unlabelled,
+        **no_class,
         **metrics,
+        **groups.metrics,
         "train/loss": watch.mean,
+        "train/epochs": trainer.current_epoch,
         "train_seconds": fitted - started - (query.seconds if query else 0.0),
         "acquisition_seconds": query.seconds if query else 0.0,
         "test_seconds": tested - fitted,
@@ -162,6 +201,15 @@ def run_round(trainings: Trainings, module: pl.LightningModule, acquire: Acquire
         "acquired_labels": [],
         "scores": None if query is None or query.scores is None else _finite(query.scores),
     }
+
+
+def _validation(trainer: pl.Trainer, ends: Sequence[pl.Callback]) -> dict[str, float]:
+    """What validation measured of the weights that the training ended with."""
+    for end in ends:
+        if isinstance(end, KeepBest):
+            return end.metrics
+    measured = trainer.callback_metrics.items()
+    return {name: float(value) for name, value in measured if name.startswith("val/")}
 
 
 def _finite(scores: Tensor) -> list[float | None]:

@@ -18,11 +18,12 @@ from torch import Tensor
 
 from dal.callbacks.round_log import Record
 from dal.data.datamodule import ActiveDataModule
-from dal.data.fingerprint import TARGET, facts
+from dal.data.fingerprint import PARTIAL, facts
 from dal.files import (
     append,
     load_tensors,
     make_folder,
+    parse_mapping,
     read_json,
     reason,
     save_atomically,
@@ -33,8 +34,6 @@ from dal.paid_labels import PaidLabels
 from dal.pool_file import PoolFile
 from dal.run_lock import locked
 from dal.run_records import read_lines, read_records
-
-DEEPEST = 50  # levels of a configuration
 
 
 class RunDirectory:
@@ -73,7 +72,7 @@ class RunDirectory:
                 configuration or another data set.
         """
         settings = yaml.dump(dict(config), Dumper=_Plain, sort_keys=False)
-        described = facts(data.data)
+        described = facts(data.data, data.costs)
         *lines, torn = read_lines(self._rounds)
         records = []
         if lines or self.paid(0).path.exists():
@@ -85,6 +84,7 @@ class RunDirectory:
                 rows=data.pool.size,
                 held_out=len(data.pool.held_out),
                 classes=len(data.data.classes),
+                least=data.pool.least,
             )
             self._restore_pool(data, records)
         elif self._pool.path.exists():
@@ -162,7 +162,7 @@ class RunDirectory:
     def _compare_config(self, text: str) -> None:
         try:
             found = self._config.read_text()
-            kept, given = (_flat(_mapping(part)) for part in (found, text))
+            kept, given = (_flat(parse_mapping(part)) for part in (found, text))
         except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
             raise self._damaged(self._config, error) from error
         keys = sorted(key for key in kept.keys() | given.keys() if kept.get(key) != given.get(key))
@@ -178,7 +178,7 @@ class RunDirectory:
     def _compare_data(self, now: Mapping[str, Any]) -> None:
         try:
             then = read_json(self._data)
-            if not isinstance(then, dict) or not then.keys() >= now.keys() - TARGET:
+            if not isinstance(then, dict) or not then.keys() >= now.keys() - PARTIAL:
                 raise ValueError("it does not describe a data set")
         except ValueError as error:
             raise self._damaged(self._data, error) from error
@@ -244,20 +244,6 @@ class _Plain(yaml.SafeDumper):
         return True
 
 
-def _mapping(text: str) -> dict[Any, Any]:
-    """Read YAML that can neither make objects nor grow when it is read."""
-    depth = 0
-    for event in yaml.parse(text, Loader=yaml.SafeLoader):
-        depth += isinstance(event, yaml.CollectionStartEvent)
-        depth -= isinstance(event, yaml.CollectionEndEvent)
-        if isinstance(event, yaml.AliasEvent) or depth > DEEPEST:
-            raise ValueError("it has aliases or is nested too deeply")
-    loaded = yaml.safe_load(text)
-    if not isinstance(loaded, dict):
-        raise ValueError(f"it must hold keys and values, got {type(loaded).__name__}")
-    return loaded
-
-
 def _flat(config: Any, prefix: str = "") -> dict[str, Any]:
     if not isinstance(config, Mapping):
         return {prefix: config}
@@ -268,7 +254,7 @@ def _flat(config: Any, prefix: str = "") -> dict[str, Any]:
 
 
 def _difference(key: str, then: Mapping[str, Any], now: Mapping[str, Any]) -> str:
-    if key.endswith(("labels", "inputs", "classes")):
+    if key.endswith(("labels", "inputs", "classes", "groups", "costs")):
         return f"other {key}"
     return f"{key} {_short(then, key)} then and {_short(now, key)} now"
 
@@ -279,4 +265,6 @@ def _short(values: Mapping[str, Any], key: str) -> str:
 
 
 def _finite(value: Any) -> bool:
-    return all(math.isfinite(v) for v in (value if isinstance(value, list) else [value or 0.0]))
+    parts = value.values() if isinstance(value, Mapping) else value
+    parts = parts if isinstance(value, list | Mapping) else [value]
+    return all(math.isfinite(part) for part in parts if isinstance(part, float))

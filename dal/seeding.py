@@ -16,6 +16,7 @@ Purpose = Literal[
     "masks",
     "pool",
     "target",
+    "stop",
     "query",
     "oracle",
 ]

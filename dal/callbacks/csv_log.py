@@ -8,7 +8,7 @@ from dal.files import write_atomically
 
 
 class CsvLog(RoundLog):
-    """One row per round; lists (indices, labels, scores) stay in `rounds.jsonl`."""
+    """One row per round; what is no number (lists, groups) stays in `rounds.jsonl`."""
 
     def on_round_end(self, run: Run, record: Record) -> None:
         """Write the file anew, so that a continued run has every round once."""

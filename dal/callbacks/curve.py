@@ -1,5 +1,6 @@
 """Redraw `curve.png` as the run goes on."""
 
+import textwrap
 import time
 
 from dal.analysis.curves import curve, plot_curves
@@ -33,8 +34,13 @@ class Curve(RoundLog):
             return
         started = time.perf_counter()
         points = curve({"run": run.records})
+        curves = {"test": points}
+        if any("val/accuracy" in record for record in run.records):
+            curves["validation"] = curve({"run": run.records}, "val/accuracy")
         best = max(point.mean for point in points)
         title = f"{run.strategy}: {best:.3f} at best, {points[-1].n_labelled} labels"
-        plot_curves({run.strategy: points}, run.directory / "curve.png", title)
+        if stopped := run.records[-1].get("stopped"):
+            title += f"\nstopped: {textwrap.shorten(stopped, 90)}"
+        plot_curves(curves, run.directory / "curve.png", title, "accuracy")
         self.drawn = time.perf_counter()
         self.cost = self.drawn - started

@@ -1,9 +1,11 @@
 """What a person sees of a run: moving bars on a terminal, one line per round anywhere."""
 
+import time
 from typing import Any
 
 import lightning.pytorch as pl
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -16,21 +18,28 @@ from rich.table import Table
 
 from dal.callbacks.round_log import Record, RoundLog, Run
 
+PAUSE = 10.0  # seconds between the lines of one run, where several share a terminal
+
 
 class ProgressLog(RoundLog):
     """Bars for rounds, training steps and pool rows, then a table and where the files are.
 
+    Where several runs share a terminal it prints a line at the beginning and one at the end, each
+    with the title, and between them a round's now and then.
+
     Args:
-        title: printed first, and before each line where several runs share a terminal.
-        prefix: put the title before every line.
+        title: printed first.
+        shared: whether other runs print on the same terminal.
         console: where to print; standard output if None.
     """
 
     def __init__(
-        self, title: str = "", *, prefix: bool = False, console: Console | None = None
+        self, title: str = "", *, shared: bool = False, console: Console | None = None
     ) -> None:
         self.title = title
-        self.prefix = f"{title}  " if prefix else ""
+        self.shared = shared
+        self.prefix = f"{title}  " if shared else ""
+        self.began = self.printed = time.monotonic()
         self.console = console or Console(highlight=False, soft_wrap=True)
         self.bars: Progress | None = None
         self.tasks: dict[str, TaskID] = {}
@@ -42,12 +51,13 @@ class ProgressLog(RoundLog):
         if data.labels_used != data.n_labelled:
             state += f", {len(data.pool.held_out)} for validation"
         plan = f"{run.rounds} rounds of {run.query_size}"
-        self._print(f"[bold]{self.title or run.strategy}[/]  {state}; {plan}", plain=True)
+        title = escape(self.title or run.strategy)
+        self._print(f"[bold]{title}[/]  {state}; {plan}", plain=True)
         if run.records and not run.records[-1]["acquired"]:
             self._print("already complete, nothing to do")
         elif run.records:
             self._print(f"continuing after round {run.records[-1]['round']}")
-        if self.console.is_terminal and not self.prefix:
+        if self.console.is_terminal and not self.shared:
             self.bars = Progress(
                 TextColumn("{task.description:<8}"),
                 BarColumn(),
@@ -72,7 +82,8 @@ class ProgressLog(RoundLog):
 
     def on_preflight(self, line: str) -> None:
         """Print what queries will take."""
-        self._print(line)
+        if not self.shared:
+            self._print(line)
 
     def on_pool_batch_end(self, done: int, total: int) -> None:
         """Count rows of the pool."""
@@ -84,6 +95,8 @@ class ProgressLog(RoundLog):
             self._hide(name)
         if self.bars:
             self.bars.update(self.tasks["rounds"], completed=len(run.records))
+        if self.shared and (not record["acquired"] or time.monotonic() - self.printed < PAUSE):
+            return
         accuracy = record.get("test/accuracy")
         self._print(
             f"round {record['round']:>3}  {record['n_labelled']:>6} labels  "
@@ -94,11 +107,19 @@ class ProgressLog(RoundLog):
     def on_run_end(self, run: Run) -> None:
         """Print the table of the run and the paths a person wants next."""
         self._stop()
-        if not self.prefix:
-            self.console.print(_table(run))
+        last = run.records[-1]
+        if "stopped" in last:
+            self._print(f"stopped by {last['stopped']}")
+        if self.shared:
+            seconds = time.monotonic() - self.began
+            accuracy = last.get("test/accuracy")
+            reached = f"  accuracy {accuracy:.3f}" if accuracy is not None else ""
+            self._print(f"done  {last['n_labelled']} labels{reached}  {seconds:.0f} s")
+            return
+        self.console.print(_table(run))
         if run.directory is not None:
             self._print(f"run    {run.directory}")
-            if not self.prefix and (run.directory / "curve.png").exists():
+            if (run.directory / "curve.png").exists():
                 self._print(f"curve  {run.directory / 'curve.png'}")
 
     def close(self) -> None:
@@ -107,6 +128,7 @@ class ProgressLog(RoundLog):
 
     def _print(self, line: str, *, plain: bool = False) -> None:
         self.console.print(line if plain else f"{self.prefix}{line}", markup=plain)
+        self.printed = time.monotonic()
 
     def _count(self, name: str, done: int, total: int) -> None:
         if self.bars:
@@ -141,9 +163,11 @@ def _table(run: Run) -> Table:
     columns = {
         "round": ("round", "{:d}"),
         "labels": ("labels_used", "{:d}"),
+        **({"cost": ("cost_used", "{:.6g}")} if run.data.costs is not None else {}),
         "accuracy": ("test/accuracy", "{:.3f}"),
         "NLL": ("test/nll", "{:.3f}"),
         "ECE": ("test/ece", "{:.3f}"),
+        "worst group": ("test/worst_group_accuracy", "{:.3f}"),
         "train s": ("train_seconds", "{:.2f}"),
         "query s": ("acquisition_seconds", "{:.2f}"),
         "peak MiB": ("peak_memory_bytes", "{:.0f}"),

@@ -36,6 +36,8 @@ class Run:
 class RoundLog:
     """Watches a run from its first round to its last."""
 
+    shared = False  # whether other runs print on the same terminal, each its own lines
+
     def on_run_start(self, run: Run) -> None:
         """Begin; `run.records` is not empty when a run is continued."""
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import lightning.pytorch as pl
 
-from dal.stopping import stop_if_asked
+from dal.signals import stop_if_asked
 
 
 class StopAtOnce(pl.Callback):

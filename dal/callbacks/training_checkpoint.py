@@ -87,7 +87,7 @@ class TrainingCheckpoint(pl.Callback):
         if step // self.every == self.saved // self.every:
             return
         self.saved = step
-        if step >= trainer.estimated_stepping_batches:
+        if step >= trainer.estimated_stepping_batches or trainer.should_stop:
             return  # the training is over
         self.check(trainer)
         self.state = {"step": step, "epoch": epoch, "batches": batches}

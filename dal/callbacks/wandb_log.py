@@ -17,6 +17,7 @@ from wandb.proto import wandb_internal_pb2
 from dal.callbacks.round_log import Record, RoundLog, Run
 from dal.callbacks.wandb_file import entries
 from dal.files import write_atomically
+from dal.pool import NO_CLASS
 from dal.settings import Number, checked
 
 Mode = Literal["online", "offline", "disabled"]
@@ -119,11 +120,11 @@ class WandbLog(RoundLog):
         with artifact.new_file("acquired.json") as file:
             file.write(json.dumps(bought))
         self.run.log_artifact(artifact)
-        if self.run.offline:
+        if self.run.offline and not self.shared:  # all runs of a sweep can be uploaded at once
             folder = os.path.relpath(Path(self.run.dir).parents[1])
             segments = f"{folder}/offline-run-*-{self.run.id}"
             self._print(f"offline; to upload: wandb sync {segments}")
-        elif self.run.url:
+        elif not self.run.offline and self.run.url:
             self._print(self.run.url)
         self.complete = True
 
@@ -151,7 +152,8 @@ class WandbLog(RoundLog):
         if not record["acquired"]:
             return row
         data = run.data.data
-        counts = np.bincount(record["acquired_labels"], minlength=len(data.classes))
+        labels = [label for label in record["acquired_labels"] if label != NO_CLASS]
+        counts = np.bincount(labels, minlength=len(data.classes))
         edges = np.arange(len(counts) + 1) - 0.5
         row["query/classes"] = wandb.Histogram(np_histogram=(counts, edges))
         table = wandb.Table(columns=["index", "label", "score", "image"])
@@ -160,7 +162,7 @@ class WandbLog(RoundLog):
         for rank, (index, label, score) in enumerate(bought):
             thumbnail = data.thumbnail(index) if rank < self.images else None
             image = None if thumbnail is None else wandb.Image(thumbnail.permute(1, 2, 0).numpy())
-            table.add_data(index, data.classes[label], score, image)
+            table.add_data(index, data.name_of(label), score, image)
         row["query/items"] = table
         return row
 

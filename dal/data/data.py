@@ -7,6 +7,8 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from dal.pool import NO_CLASS
+
 Transform = Callable[[Tensor], Tensor]
 
 
@@ -83,6 +85,49 @@ class ItemRows:
         return torch.stack([self.dataset[row][0] for row in rows])
 
 
+class SelectedRows:
+    """Rows of another dataset, in any order and each as often as wanted; none is copied.
+
+    Args:
+        rows: the other dataset.
+        sources: [N] long; which of its rows each row is.
+        targets: [N] long; their labels, those of the other dataset if None.
+    """
+
+    def __init__(self, rows: Rows, sources: Tensor, targets: Tensor | None = None) -> None:
+        self.rows = rows
+        self.sources = sources
+        self.targets = rows.targets[sources] if targets is None else targets
+
+    def __len__(self) -> int:
+        return len(self.sources)
+
+    def __getitem__(self, indices: Tensor | Sequence[int]) -> Tensor:
+        return self.rows[self.sources[torch.as_tensor(indices)]]
+
+
+@dataclass(frozen=True)
+class Groups:
+    """Parts of a test set that are judged apart from each other.
+
+    Args:
+        of: [test rows] long; the group of each row.
+        names: of the groups.
+
+    Raises:
+        ValueError: if two have one name or a row is of a group without one.
+    """
+
+    of: Tensor
+    names: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        if len(set(self.names)) != len(self.names):
+            raise ValueError(f"groups must have different names, got {', '.join(self.names):.80}")
+        if len(self.of) and not 0 <= int(self.of.min()) <= int(self.of.max()) < len(self.names):
+            raise ValueError(f"each row must be of one of {len(self.names)} groups")
+
+
 @dataclass(frozen=True)
 class Normalise:
     """Raw inputs to what the network takes: (x / scale - mean) / std per channel, in float32.
@@ -117,10 +162,12 @@ class Data:
         augment: one raw image [channels, height, width] -> another; training only.
         target: raw inputs [J, ...] without labels from where the model will be used, for
             strategies that aim at predictions there; None if the dataset has none of its own.
+        groups: of the test rows; None for the classes.
+        no_class: train rows may belong to none of the classes; their target is `NO_CLASS`.
 
     Raises:
-        ValueError: if there are fewer than two classes, no rows, a target outside them, or test
-            or target inputs of another shape.
+        ValueError: if there are fewer than two classes or two of one name, no rows, a target
+            outside them, test or target inputs of another shape, or not one group per test row.
     """
 
     train: Rows
@@ -129,6 +176,8 @@ class Data:
     normalise: Transform
     augment: Transform | None = None
     target: Tensor | None = None
+    groups: Groups | None = None
+    no_class: bool = False
 
     def __post_init__(self) -> None:
         if not len(self.train) or not len(self.test):
@@ -142,15 +191,33 @@ class Data:
                     f"{name} inputs must have the shape of the others, {list(shape)}, got "
                     f"{list(inputs.shape[1:])}"
                 )
-        for name, rows in (("train", self.train), ("test", self.test)):
-            bad = rows.targets[(rows.targets < 0) | (rows.targets >= len(self.classes))]
+        for name, rows, least in (("train", self.train, self.least), ("test", self.test, 0)):
+            bad = rows.targets[(rows.targets < least) | (rows.targets >= len(self.classes))]
             if len(bad):
                 raise ValueError(
                     f"{name} target {int(bad[0])} is outside the {len(self.classes)} classes"
                 )
-        seen = len(self.train.targets.unique())
+        seen = len(self.train.targets[self.train.targets >= 0].unique())
         if len(self.classes) < 2 or seen < 2:
             raise ValueError(f"a dataset needs at least 2 classes to tell apart, got {seen}")
+        if len(self.test_groups.of) != len(self.test):
+            raise ValueError(
+                f"each of {len(self.test)} test rows needs a group, got {len(self.test_groups.of)}"
+            )
+
+    @property
+    def least(self) -> int:
+        """The lowest label that there is: 0, or `NO_CLASS`."""
+        return NO_CLASS if self.no_class else 0
+
+    @property
+    def test_groups(self) -> Groups:
+        """Parts of the test set that are judged apart: those given, or the classes."""
+        return self.groups or Groups(self.test.targets, self.classes)
+
+    def name_of(self, label: int) -> str:
+        """What a label says: the name of a class, or that it is none."""
+        return "no class" if label == NO_CLASS else self.classes[label]
 
     @property
     def input_shape(self) -> tuple[int, ...]:

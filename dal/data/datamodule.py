@@ -1,5 +1,6 @@
 """The data module that splits a dataset into labelled rows, pool, validation and test set."""
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from dal.data.batches import FixedBatches, TrainBatches, share_of_rows
+from dal.data.costs import Costs, costs_of_rows
 from dal.data.data import Data, Rows
 from dal.data.start import Start, first_rows
 from dal.data.view import View
@@ -29,7 +31,9 @@ class ActiveDataModule(pl.LightningDataModule):
     """Train, pool, labelled, validation and test loaders over one `LabelledPool`.
 
     Batches are float network inputs. Only the train view is augmented; the pool view carries no
-    labels at all. Training labels are those the oracle gave.
+    labels at all. Training and validation labels are those the oracle gave, test labels those of
+    the dataset. Rows of which the oracle said that they belong to no class are paid for and used
+    for nothing.
 
     Args:
         data: the dataset.
@@ -48,6 +52,9 @@ class ActiveDataModule(pl.LightningDataModule):
             at random from the pool as it is in that round, from the test inputs (never their
             labels), or those that come with the dataset.
         target_size: at most so many of them, drawn anew each round.
+        costs: what the label of each train row costs, see `dal.data.costs`; None: 1 each.
+        stop_set_size: at most so many rows are watched where a stopping criterion looks at
+            predictions.
         num_workers: loader processes, for datasets that are decoded when read.
         seed: the splits, the start and all batches follow from it.
 
@@ -70,6 +77,8 @@ class ActiveDataModule(pl.LightningDataModule):
         pool_subset: Count | None = None,
         target: Target = "pool",
         target_size: Count = 200,
+        costs: Costs | None = None,
+        stop_set_size: Count = 2000,
         num_workers: Number = 0,
         seed: Number = 0,
     ) -> None:
@@ -89,6 +98,8 @@ class ActiveDataModule(pl.LightningDataModule):
         self.pool_subset = pool_subset
         self.target = target
         self.target_size = target_size
+        self.costs = None if costs is None else costs_of_rows(costs, len(data.train))
+        self.stop_set_size = stop_set_size
         self.num_workers = num_workers
         self.seed = seed
         self._member: _Member | None = None
@@ -98,9 +109,12 @@ class ActiveDataModule(pl.LightningDataModule):
         if val_size >= rows:
             raise ValueError(f"val_size must leave rows to buy: below {rows}, got {val_size}")
         split = torch.randperm(rows, generator=generator_for(seed, "split"))
-        self.pool = LabelledPool(rows, held_out=split[:val_size].sort().values)
+        held = split[:val_size].sort().values
+        self.pool = LabelledPool(rows, held, no_class=data.no_class)
         start = first_rows(initial, initial_size, self.pool, data.train.targets, seed)
-        self.pool.label(start, self._ask(start), self.oracle.name)
+        answers = self._ask(torch.cat([start, held]))
+        self.pool.label(start, answers[: len(start)], self.oracle.name)
+        self._held_labels = answers[len(start) :]
 
     @property
     def round(self) -> int:
@@ -114,8 +128,21 @@ class ActiveDataModule(pl.LightningDataModule):
 
     @property
     def labels_used(self) -> int:
-        """Number of labels paid for, the validation set included."""
-        return self.pool.n_labelled + len(self.pool.held_out)
+        """Number of labels paid for, the validation set and rows of no class included."""
+        return self.pool.n_labelled + self.pool.n_no_class + len(self.pool.held_out)
+
+    @property
+    def cost_used(self) -> float:
+        """Cost of the labels paid for, counted as `labels_used` counts them."""
+        paid = torch.ones(self.pool.size, dtype=torch.bool)
+        paid[self.pool.unlabelled] = False
+        return math.fsum(self.costs_of(paid.nonzero().squeeze(1)).tolist())  # in any order alike
+
+    def costs_of(self, indices: Tensor) -> Tensor:
+        """Costs of the labels of dataset rows: [n] long -> [n] float64, on the CPU."""
+        if self.costs is None:
+            return torch.ones(len(indices), dtype=torch.float64)
+        return self.costs[indices.cpu()]
 
     def ask(self, indices: Sequence[int] | Tensor) -> Tensor:
         """Ask the oracle for the labels of rows of the pool.
@@ -124,7 +151,7 @@ class ActiveDataModule(pl.LightningDataModule):
             indices: [n]; dataset rows, in the order of choice.
 
         Returns:
-            [n] long: the labels.
+            [n] long: the labels, `NO_CLASS` where there is none.
 
         Raises:
             ValueError: if an index is out of range, given twice, labelled or held out: nothing is
@@ -238,27 +265,43 @@ class ActiveDataModule(pl.LightningDataModule):
         drawn = rows[torch.randperm(len(rows), generator=generator)[: self.target_size]]
         return self._sequential(self._view(inputs, drawn), part)
 
+    def stop_dataloader(self) -> DataLoader[Any]:
+        """Inputs of the stop set, the same rows of the first round's pool in each; no labels."""
+        first = torch.ones(self.pool.size, dtype=torch.bool)
+        first[self.pool.held_out] = False
+        first[list(self.pool.history[0].indices)] = False
+        rows = first.nonzero().squeeze(1)
+        drawn = torch.randperm(len(rows), generator=generator_for(self.seed, "stop"))
+        return self._sequential(self._view(self.data.train, rows[drawn[: self.stop_set_size]]))
+
     def val_dataloader(self) -> DataLoader[Any] | list[Any]:
-        """Validation rows with the dataset's labels, or nothing if `val_size` is 0.
+        """Validation rows with the oracle's labels, or nothing if there are none of a class.
 
         Of processes that work together each gets its share of the rows; so with the test rows.
         """
-        if not len(self.pool.held_out):
+        judged = (self._held_labels >= 0).nonzero().squeeze(1)
+        if not len(judged):
             return []
-        held = share_of_rows(self.pool.held_out, *self._ranks)
-        return self._sequential(self._view(self.data.train, held, self.data.train.targets[held]))
+        own = share_of_rows(judged, *self._ranks)
+        held, labels = self.pool.held_out[own], self._held_labels[own]
+        return self._sequential(self._view(self.data.train, held, labels))
 
     def test_dataloader(self) -> DataLoader[Any]:
         """Test rows with the dataset's labels."""
         rows = share_of_rows(torch.arange(len(self.data.test)), *self._ranks)
         return self._sequential(self._view(self.data.test, rows, self.data.test.targets[rows]))
 
+    def test_groups(self) -> Tensor:
+        """Groups of the test rows that `test_dataloader` gives, in its order: [rows] long."""
+        return share_of_rows(self.data.test_groups.of, *self._ranks)
+
     def check_shares(self, processes: int) -> None:
         """Raise ValueError if there is too little for so many processes to share."""
         TrainBatches(1, self.batch_size, steps=1, seed=0, round=0, processes=processes)
         share_of_rows(torch.arange(len(self.data.test)), 0, processes)
-        if len(self.pool.held_out):
-            share_of_rows(self.pool.held_out, 0, processes)
+        judged = self._held_labels[self._held_labels >= 0]
+        if len(judged):
+            share_of_rows(judged, 0, processes)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state of the pool in plain lists; the rest follows from the arguments."""
@@ -270,7 +313,7 @@ class ActiveDataModule(pl.LightningDataModule):
         self.pool.load_state_dict(state_dict)
 
     def _ask(self, indices: Tensor) -> Tensor:
-        return ask(self.oracle, indices, len(self.data.classes))
+        return ask(self.oracle, indices, len(self.data.classes), least=self.data.least)
 
     def _view(self, rows: Rows | Tensor, indices: Tensor, labels: Tensor | None = None) -> View:
         return View(rows, self.data.normalise, indices, labels)

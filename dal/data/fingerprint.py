@@ -12,7 +12,7 @@ ROWS = 1024
 SMALL = 64 * 2**20  # bytes in memory that are hashed whole, in less than a tenth of a second
 SAMPLE = 256  # rows of more than that
 DECODED = 32  # rows that have to be read from files
-TARGET = {"target rows", "target inputs"}  # described where there are some
+PARTIAL = {"target rows", "target inputs", "test groups", "costs"}  # described where there are some
 
 
 def hash_inputs(rows: Rows, indices: Tensor) -> str:
@@ -30,11 +30,15 @@ def hash_inputs(rows: Rows, indices: Tensor) -> str:
     return digest.hexdigest()
 
 
-def facts(data: Data) -> dict[str, Any]:
+def facts(data: Data, costs: Tensor | None = None) -> dict[str, Any]:
     """Describe a data set so cheaply that every start of a run can compare it with the last.
 
     All labels are hashed. So are all inputs that lie in memory and are few; of more, a fixed
     sample evenly spread from the first row to the last.
+
+    Args:
+        data: the data set.
+        costs: [train rows] of the labels; None if they have none.
 
     Returns:
         Plain values, by the words in which a difference is told.
@@ -51,6 +55,10 @@ def facts(data: Data) -> dict[str, Any]:
         target = TensorRows(data.target, torch.zeros(len(data.target), dtype=torch.long))
         described["target rows"] = len(target)
         described["target inputs"] = hash_inputs(target, _sample(target))
+    if data.groups is not None:
+        described["test groups"] = _hash(data.groups.of)
+    if costs is not None:
+        described["costs"] = hashlib.sha256(costs.double().numpy().tobytes()).hexdigest()
     return described
 
 

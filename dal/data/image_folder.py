@@ -8,8 +8,16 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from dal.data.data import Data, Normalise, Rows, TensorRows, channel_statistics, stratified_split
-from dal.data.torchvision_sets import crop_and_flip
+from dal.data.data import (
+    Data,
+    Normalise,
+    Rows,
+    TensorRows,
+    Transform,
+    channel_statistics,
+    stratified_split,
+)
+from dal.data.torchvision_sets import augmentation
 from dal.files import reason
 from dal.settings import Count, Inside, NotNegative, Number, checked
 
@@ -26,7 +34,7 @@ def image_folder(
     size: Count = 32,
     test_share: Inside = 0.2,
     split_seed: Number = 0,
-    augment: bool = False,
+    augment: bool | Transform = False,
     memory_gb: NotNegative = 4.0,
 ) -> Data:
     """Read `root/train/<class>/*` and `root/test/<class>/*`, or split `root/<class>/*`.
@@ -39,7 +47,7 @@ def image_folder(
         size: side of the square images, in pixels.
         test_share: stratified share held out for testing where there is no test folder.
         split_seed: fixes that split.
-        augment: random crops and horizontal flips in training.
+        augment: random crops and horizontal flips in training, or what to do instead.
         memory_gb: how much may be held in memory, in GiB.
 
     Raises:
@@ -79,7 +87,7 @@ def image_folder(
         test=test,
         classes=tuple(classes),
         normalise=Normalise(255.0, *channel_statistics(train[sample])),
-        augment=crop_and_flip(size) if augment else None,
+        augment=augmentation(augment, size),
     )
 
 

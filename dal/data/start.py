@@ -42,6 +42,12 @@ def first_rows(initial: Start, size: int, pool: LabelledPool, targets: Tensor, s
         raise ValueError(
             f"initial must be random, balanced or a list of dataset indices, got {initial!r}"
         )
+    order = order[targets[order] >= 0]  # examples of the classes; there may be rows of none
+    if size > len(order):
+        raise ValueError(
+            f"initial_size must be at most the {len(order)} rows of a class that may be bought, "
+            f"got {size}"
+        )
     classes = targets[order]
     rank = torch.empty_like(order)  # how many rows of its class come before each
     for number in classes.unique():

@@ -50,7 +50,11 @@ _KNOWN = {
 
 
 def torchvision_set(
-    name: Name, data_dir: str | Path, *, download: bool = False, augment: bool = False
+    name: Name,
+    data_dir: str | Path,
+    *,
+    download: bool = False,
+    augment: bool | Transform = False,
 ) -> Data:
     """Read a torchvision dataset from `data_dir` into memory as uint8.
 
@@ -58,7 +62,8 @@ def torchvision_set(
         name: the torchvision class, one of MNIST, FashionMNIST, KMNIST, CIFAR10, CIFAR100, SVHN.
         data_dir: folder that holds the dataset's own folder.
         download: fetch missing files from the network. Nothing is fetched unless this is set.
-        augment: random crops, and flips where they keep the meaning, in training.
+        augment: random crops, and flips where they keep the meaning, in training; or what to do
+            instead.
 
     Raises:
         ValueError: if the name is unknown or a file is damaged.
@@ -85,7 +90,7 @@ def torchvision_set(
         test=test_set,
         classes=tuple(classes),
         normalise=Normalise(255.0, known.mean, known.std),
-        augment=crop_and_flip(train_set.inputs.shape[-1], flip=known.flips) if augment else None,
+        augment=augmentation(augment, train_set.inputs.shape[-1], flip=known.flips),
     )
 
 
@@ -104,6 +109,13 @@ def _unreadable(name: str, folder: Path, error: Exception, *, download: bool) ->
         f"{name} is damaged: the files {files} in the folder {folder.resolve()} cannot be read "
         f"({reason(error)}); put the published ones there"
     )
+
+
+def augmentation(given: bool | Transform, size: int, *, flip: bool = True) -> Transform | None:  # noqa: FBT001 (or a transform)
+    """What is done to a raw image in training: nothing, `crop_and_flip`, or what is given."""
+    if isinstance(given, bool):
+        return crop_and_flip(size, flip=flip) if given else None
+    return given
 
 
 def crop_and_flip(size: int, *, flip: bool = True) -> Transform:

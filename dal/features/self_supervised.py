@@ -200,7 +200,8 @@ class _Bar(pl.Callback):
 
 
 def _train(module: SimCLR, data: Data, epochs: int, batch_size: int, seed: int) -> None:
-    from dal.loop import PLAIN_TRAINER, quiet_lightning
+    from dal.loop import PLAIN_TRAINER
+    from dal.quiet import quiet_lightning
     from dal.round import fit
 
     rows = _Raw(data)

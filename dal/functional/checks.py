@@ -1,6 +1,7 @@
 """Checks at the public door of the maths ring: a rule, then what came instead."""
 
 import math
+from collections.abc import Sequence
 from numbers import Integral
 from typing import TypeGuard
 
@@ -156,3 +157,21 @@ def check_labels(labels: Tensor, rows: int) -> None:
 
 def _is_number(value: object) -> TypeGuard[float]:
     return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def whole_numbers(name: str, numbers: Sequence[int] | Tensor) -> Tensor:
+    """Return numbers as [n] long on the CPU if they are a list of whole numbers.
+
+    Raises:
+        ValueError: if they are not.
+    """
+    try:
+        given = torch.as_tensor(numbers)
+    except (TypeError, ValueError, RuntimeError, OverflowError):
+        raise ValueError(f"{name} must be a list of whole numbers, got {numbers!r:.80}") from None
+    if given.dim() != 1:
+        raise ValueError(f"{name} must be a list, got shape {list(given.shape)}")
+    inexact = given.is_floating_point() or given.is_complex() or given.dtype == torch.bool
+    if inexact and len(given):  # torch makes an empty list one of fractions
+        raise ValueError(f"{name} must be whole numbers, got {given.dtype}")
+    return given.long().cpu()

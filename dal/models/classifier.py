@@ -53,9 +53,9 @@ class Classifier(pl.LightningModule):
         """Measure a validation batch."""
         self._measure("val", self.val_metrics, batch)
 
-    def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
-        """Measure a test batch."""
-        self._measure("test", self.test_metrics, batch)
+    def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+        """Measure a test batch and return the classes predicted, [B]."""
+        return self._measure("test", self.test_metrics, batch).argmax(dim=1)
 
     def configure_optimizers(self) -> Any:
         """Make the optimiser, and the scheduler if there is one."""
@@ -65,7 +65,9 @@ class Classifier(pl.LightningModule):
         schedule = {"scheduler": self.scheduler(optimizer), "interval": "step"}
         return {"optimizer": optimizer, "lr_scheduler": schedule}
 
-    def _measure(self, part: str, metrics: MetricCollection, batch: tuple[Tensor, Tensor]) -> None:
+    def _measure(
+        self, part: str, metrics: MetricCollection, batch: tuple[Tensor, Tensor]
+    ) -> Tensor:
         inputs, targets = batch
         log_probs = functional.log_softmax(self(inputs).float(), dim=1)
         metrics["accuracy"].update(log_probs, targets)
@@ -73,6 +75,7 @@ class Classifier(pl.LightningModule):
         metrics["ece"].update(log_probs.exp(), targets)
         for name, metric in metrics.items():
             self.log(f"{part}/{name}", metric, on_step=False, on_epoch=True)
+        return log_probs
 
 
 def build_network(

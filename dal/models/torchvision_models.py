@@ -26,6 +26,23 @@ def resnet18(input_shape: tuple[int, ...], num_classes: int, dropout: Share = 0.
 
 
 @checked
+def vgg16(input_shape: tuple[int, ...], num_classes: int, dropout: Share = 0.5) -> Split:
+    """VGG-16 with batch normalisation and one hidden layer of 512, for images of 32 x 32 and more.
+
+    Simonyan and Zisserman, ICLR 2015. Dropout stands before the last layer.
+    """
+    from torchvision.models import vgg16_bn
+
+    body = vgg16_bn(weights=None).features
+    if _channels(input_shape) == 1:
+        body[0] = nn.Conv2d(1, 64, 3, padding=1)
+        nn.init.kaiming_normal_(body[0].weight, mode="fan_out", nonlinearity="relu")
+    pool = [nn.AdaptiveAvgPool2d(1), nn.Flatten()]
+    hidden = [nn.Linear(512, 512), nn.ReLU(), nn.Dropout(dropout)]
+    return Split(nn.Sequential(body, *pool, *hidden), nn.Linear(512, num_classes))
+
+
+@checked
 def torchvision_model(
     input_shape: tuple[int, ...],
     num_classes: int,

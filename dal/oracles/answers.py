@@ -6,19 +6,20 @@ from torch import Tensor
 from dal.oracles.dataset import Oracle
 
 
-def ask(oracle: Oracle, indices: Tensor, classes: int) -> Tensor:
+def ask(oracle: Oracle, indices: Tensor, classes: int, *, least: int = 0) -> Tensor:
     """Ask an oracle to label dataset rows.
 
     Args:
         oracle: where labels come from.
         indices: [n] long; dataset rows.
         classes: how many there are.
+        least: -1 where a row may belong to no class, of which the answer is -1.
 
     Returns:
         [n] long; its answers.
 
     Raises:
-        ValueError: unless they are one class number per row.
+        ValueError: unless they are one class number per row, or -1 where that may be.
     """
     labels = oracle(indices)
     whole = isinstance(labels, Tensor) and not (labels.is_floating_point() or labels.is_complex())
@@ -33,10 +34,10 @@ def ask(oracle: Oracle, indices: Tensor, classes: int) -> Tensor:
             f"{list(labels.shape)}"
         )
     labels = labels.long().cpu()
-    wrong = labels[(labels < 0) | (labels >= classes)]
+    wrong = labels[(labels < least) | (labels >= classes)]
     if len(wrong):
         raise ValueError(
-            f"the oracle {oracle.name} must give labels from 0 to {classes - 1}, got "
+            f"the oracle {oracle.name} must give labels from {least} to {classes - 1}, got "
             f"{int(wrong[0])}"
         )
     return labels

@@ -13,7 +13,7 @@ class Oracle(Protocol):
     name: str
 
     def __call__(self, indices: Tensor) -> Tensor:
-        """Label dataset rows: [n] long indices -> [n] long class numbers."""
+        """Label dataset rows: [n] long indices -> [n] long class numbers, -1 for no class."""
         ...
 
 

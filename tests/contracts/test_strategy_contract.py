@@ -71,6 +71,7 @@ def build(kind="ordinary", dtype=torch.float64, device="cpu", *, seed=0):
         "features": features[:rows],
         "scores": torch.special.entr(probs[:rows]).sum(1),
         "predicted_losses": features[:rows, 0],
+        "costs": 1 + features[:rows, 1].abs(),
         "labelled_log_probs": log_probs[rows:],
         "labelled_probs": probs[rows:],
         "labelled_features": features[rows:],

@@ -1,10 +1,8 @@
 """Curves from records that were written out."""
 
-import json
-
 import pytest
 
-from dal.analysis.curves import Point, aubc, curve, plot_curves, read_runs
+from dal.analysis.curves import Point, curve, plot_curves
 
 PNG = b"\x89PNG\r\n\x1a\n"
 
@@ -13,49 +11,8 @@ def record(round, n_labelled, accuracy, **more):
     return {"round": round, "n_labelled": n_labelled, "test/accuracy": accuracy, **more}
 
 
-def write(folder, *records, tail=""):
-    folder.mkdir(parents=True)
-    lines = "".join(json.dumps(one) + "\n" for one in records)
-    (folder / "rounds.jsonl").write_text(lines + tail)
-
-
 FIRST = [record(0, 10, 0.5), record(1, 20, 0.7)]
 SECOND = [record(0, 10, 0.6), record(1, 20, 0.9), record(2, 30, 1.0)]
-
-
-def test_runs_are_grouped_by_setting_and_strategy(tmp_path):
-    write(tmp_path / "digits-cnn" / "bald" / "seed=0", *FIRST)
-    write(tmp_path / "digits-cnn" / "bald" / "seed=1", *SECOND)
-    write(tmp_path / "digits-cnn" / "random" / "seed=0", *FIRST)
-    write(tmp_path / "mnist-cnn" / "bald" / "seed=0", *SECOND)
-    assert read_runs(tmp_path) == {
-        "digits-cnn/bald": {"seed=0": FIRST, "seed=1": SECOND},
-        "digits-cnn/random": {"seed=0": FIRST},
-        "mnist-cnn/bald": {"seed=0": SECOND},
-    }
-    assert set(read_runs(tmp_path / "digits-cnn")) == {"bald", "random"}
-
-
-def test_one_run_may_be_read_by_its_own_folder(tmp_path):
-    write(tmp_path / "seed=0", *FIRST)
-    assert read_runs(tmp_path / "seed=0") == {".": {"seed=0": FIRST}}
-
-
-def test_a_torn_last_line_is_no_round(tmp_path):
-    write(tmp_path / "a" / "b" / "seed=0", *FIRST, tail='{"round": 2, "n_la')
-    assert read_runs(tmp_path) == {"a/b": {"seed=0": FIRST}}
-
-
-def test_a_run_without_a_whole_round_is_left_out(tmp_path):
-    write(tmp_path / "a" / "seed=0", *FIRST)
-    write(tmp_path / "a" / "seed=1", tail='{"rou')
-    write(tmp_path / "b" / "seed=0")
-    assert read_runs(tmp_path) == {"a": {"seed=0": FIRST}}
-
-
-def test_a_folder_without_runs_is_named(tmp_path):
-    with pytest.raises(FileNotFoundError, match=str(tmp_path)):
-        read_runs(tmp_path)
 
 
 def test_a_curve_is_mean_and_spread_over_the_seeds_at_each_budget():
@@ -81,27 +38,6 @@ def test_a_curve_may_be_of_another_metric_and_skips_rounds_without_it():
 def test_a_metric_that_no_round_reports_is_named():
     with pytest.raises(ValueError, match="test/f1"):
         curve({"run": FIRST}, "test/f1")
-
-
-def points(*pairs):
-    return [Point(n, mean, 0.0, 1) for n, mean in pairs]
-
-
-def test_the_area_under_a_straight_line_is_its_middle():
-    assert aubc(points((10, 0.5), (20, 0.75), (30, 1.0))) == pytest.approx(0.75)
-
-
-def test_the_area_weighs_budgets_by_their_distance():
-    assert aubc(points((0, 0.0), (1, 1.0), (4, 1.0))) == pytest.approx((0.5 + 3.0) / 4)
-
-
-def test_the_area_does_not_depend_on_the_unit_of_the_budget():
-    small = aubc(points((1, 0.2), (2, 0.6), (5, 0.9)))
-    assert aubc(points((100, 0.2), (200, 0.6), (500, 0.9))) == pytest.approx(small)
-
-
-def test_the_area_of_one_point_is_its_value():
-    assert aubc(points((10, 0.4))) == 0.4
 
 
 def test_curves_become_a_picture_and_replace_an_older_one(tmp_path):

@@ -158,12 +158,20 @@ def test_labels_are_what_the_oracle_says(data):
         assert torch.equal(targets, (inputs.flatten().long() + 1) % 3)
 
 
-def test_the_oracle_is_asked_for_what_is_bought_and_nothing_else(data):
+def test_validation_labels_are_what_the_oracle_says(data):
+    module = ActiveDataModule(data, Liar, initial_size=3, val_size=7)
+    (inputs, targets), *more = module.val_dataloader()
+    assert not more
+    assert torch.equal(inputs.flatten().long(), module.pool.held_out)
+    assert torch.equal(targets, (module.pool.held_out + 1) % 3)
+
+
+def test_the_oracle_is_asked_for_what_is_paid_for_and_nothing_else(data):
     module = ActiveDataModule(data, Liar, initial=[4], val_size=3)
     free = module.pool.unlabelled[:2].flip(0)
     module.deal()
     module.label(free)
-    assert module.oracle.asked == [4, *free.tolist()]
+    assert module.oracle.asked == [4, *module.pool.held_out.tolist(), *free.tolist()]
 
 
 @pytest.mark.parametrize("indices", [[1, 1], [0], [-1], [30], [1, 99], [1.0], [True], [[1]]])

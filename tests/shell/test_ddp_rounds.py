@@ -76,7 +76,7 @@ def module(lr, dropout):
 
 
 def buy(directory=None, *, strategy=bald, lr=0.05, dropout=0.5, die=None, logs=(), where=None,
-        every=None, posterior=None, rounds=2, steps=6, batch_size=16):  # fmt: skip
+        every=None, posterior=None, rounds=2, steps=6, batch_size=16, **ends):  # fmt: skip
     """Run some rounds on 61 test rows, which two processes cannot share evenly."""
     data = ActiveDataModule(
         kit.toy_data(test=61), Oracle, initial_size=9, val_size=7, steps=steps,
@@ -100,6 +100,7 @@ def buy(directory=None, *, strategy=bald, lr=0.05, dropout=0.5, die=None, logs=(
         checkpoint_every_n_steps=every,
         config={"x": 1},
         logs=logs,
+        **ends,
     )
     return kit.timeless(records), data
 
@@ -135,6 +136,8 @@ def everything(folder):
 KINDS = {
     "ensemble": {"posterior": Ensemble(3), "strategy": bald},
     "losses": {"strategy": learning_loss},
+    "best": {"patience": 1, "steps": 3, "epochs": 4, "test_posterior": True},
+    "fitted": {"until_train_accuracy": 0.7, "steps": 3, "epochs": 4},
 }
 
 
@@ -180,6 +183,7 @@ def test_test_and_validation_rows_are_counted_once_each(answers):
             for metric in ("accuracy", "nll", "ece"):
                 name = f"{part}/{metric}"
                 assert record[name] == pytest.approx(one[name], rel=1e-5, abs=1e-6)
+        assert record["test/group_accuracy"] == one["test/group_accuracy"]
 
 
 def test_two_processes_take_the_training_steps_that_one_takes(answers):

@@ -10,9 +10,9 @@ from toys import ask, dropout_net, trainer
 
 from dal.callbacks.acquire import Acquire
 from dal.data.datamodule import ActiveDataModule
-from dal.loop import quiet_lightning
 from dal.models.loss_prediction import LossPrediction, tapped_layers
 from dal.posteriors.mc_dropout import MCDropout
+from dal.quiet import quiet_lightning
 from dal.strategies.bald import bald
 from dal.strategies.learning_loss import learning_loss
 from dal.strategies.mixture import mixture

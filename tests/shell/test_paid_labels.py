@@ -14,7 +14,7 @@ from dal.data.datamodule import ActiveDataModule
 from dal.loop import PLAIN_TRAINER, run_rounds
 from dal.oracles.dataset import DatasetOracle
 from dal.run_directory import RunDirectory
-from dal.stopping import Stopped, stopping
+from dal.signals import Stopped, stopping
 from dal.strategies.random import random
 
 FIRST = "state/round-0000/paid.json"
@@ -156,7 +156,7 @@ START = ActiveDataModule(kit.toy_data(), initial_size=6).pool.labelled[:4].tolis
     [
         ([0, 1, 2, 2], "index 2 is given twice"),
         (START, "is labelled or held out already"),
-        ([], "4 rows were wanted, it has 0"),
+        ([], "1 to 4 rows were wanted, it has 0"),
     ],
 )
 def test_rows_that_cannot_be_bought_are_refused_before_any_training(

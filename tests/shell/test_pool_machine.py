@@ -3,7 +3,7 @@
 import io
 import os
 import tempfile
-from functools import wraps
+from functools import partial, wraps
 from pathlib import Path
 
 import pytest
@@ -24,8 +24,9 @@ from dal.pool_file import PoolFile
 
 SIZE = 12
 STEPS = 50
-EXAMPLES = 260  # some end before all of their steps
-labels_of = st.integers(0, 9)
+EXAMPLES = 290  # some end before all of their steps
+labels_of = st.integers(-1, 9)  # -1: of no class
+open_pool = partial(LabelledPool, no_class=True)
 
 
 class CrashedError(BaseException):
@@ -92,7 +93,7 @@ class PoolMachine(RuleBasedStateMachine):
         super().__init__()
         self.folder = tempfile.TemporaryDirectory()
         self.file = PoolFile(Path(self.folder.name) / "pool.json")
-        self.pool = LabelledPool(SIZE)
+        self.pool = open_pool(SIZE)
         self.held, self.bought, self.history, self.dealt = [], {}, [], None
         self.saved = None
 
@@ -101,7 +102,7 @@ class PoolMachine(RuleBasedStateMachine):
 
     @initialize(held=st.lists(st.integers(0, SIZE - 1), unique=True, max_size=3))
     def hold_out(self, held):
-        self.pool, self.held = LabelledPool(SIZE, held), held
+        self.pool, self.held = open_pool(SIZE, held), held
 
     def free(self):
         return [i for i in range(SIZE) if i not in self.bought and i not in self.held]
@@ -146,7 +147,7 @@ class PoolMachine(RuleBasedStateMachine):
             self.pool.relabel(chosen, [0] * len(chosen), "bad")
 
     @precondition(lambda self: self.free() or self.bought)
-    @step(labels=st.sampled_from([[], [-1], [0, 0], [0.5]]))
+    @step(labels=st.sampled_from([[], [-2], [0, 0], [0.5]]))
     def give_bad_labels(self, labels):
         add, rows = (self.pool.label, self.free()) if self.free() else (self.pool.relabel, [])
         with pytest.raises(ValueError, match="label"):
@@ -185,7 +186,7 @@ class PoolMachine(RuleBasedStateMachine):
     def start_again(self):
         """Be a new process: all that is known is what the file holds."""
         self.file = PoolFile(self.file.path)
-        self.pool = LabelledPool(SIZE, self.held)
+        self.pool = open_pool(SIZE, self.held)
         bought, history = self.saved or ({}, [])
         self.bought, self.history, self.dealt = dict(bought), list(history), None
         if self.saved:
@@ -210,14 +211,19 @@ class PoolMachine(RuleBasedStateMachine):
 
     @invariant()
     def labelled_and_held_out_and_pool_part_the_data(self):
-        parts = torch.cat([self.pool.labelled, self.pool.held_out, self.pool.unlabelled])
+        pool = self.pool
+        parts = torch.cat([pool.labelled, pool.no_class, pool.held_out, pool.unlabelled])
         assert parts.sort().values.tolist() == list(range(SIZE))
 
     @invariant()
     def knows_what_was_bought(self):
-        assert self.pool.labelled.tolist() == list(self.bought)
+        of_a_class = {index: known for index, known in self.bought.items() if known[0] >= 0}
+        none = [index for index in self.bought if index not in of_a_class]
+        assert self.pool.labelled.tolist() == list(of_a_class)
+        assert self.pool.no_class.tolist() == none
+        assert (self.pool.n_labelled, self.pool.n_no_class) == (len(of_a_class), len(none))
         columns = (self.pool.labels.tolist(), self.pool.rounds.tolist(), self.pool.sources)
-        assert list(zip(*columns, strict=True)) == list(self.bought.values())
+        assert list(zip(*columns, strict=True)) == list(of_a_class.values())
         assert self.pool.unlabelled.tolist() == self.free()
         assert self.pool.held_out.tolist() == self.held
         assert self.pool.round == max(self.purchases() - 1, 0)
@@ -229,7 +235,7 @@ class PoolMachine(RuleBasedStateMachine):
     @invariant()
     def the_file_holds_what_was_saved(self):
         if self.saved:
-            loaded = LabelledPool(SIZE)
+            loaded = open_pool(SIZE)
             loaded.load_state_dict(self.file.read())
             assert list(loaded.history) == self.saved[1]
             assert loaded.held_out.tolist() == self.held

@@ -140,10 +140,19 @@ def test_progress_names_the_run_and_its_curve(run, tmp_path):
     assert text.splitlines()[-2:] == [f"run    {tmp_path}", f"curve  {tmp_path / 'curve.png'}"]
 
 
-def test_in_a_sweep_every_line_but_the_first_has_the_title(run):
-    text, _ = shown(run, log={"prefix": True})
+def test_runs_that_share_a_terminal_print_a_line_each_at_their_beginning_and_end(run):
+    text, records = shown(run, log={"shared": True})
+    first, last = text.splitlines()
+    assert first.startswith("my run  6 labelled")
+    accuracy = records[-1]["test/accuracy"]
+    assert last.startswith(f"my run  done  14 labels  accuracy {accuracy:.3f}  ")
+
+
+def test_long_runs_that_share_a_terminal_print_rounds_now_and_then(run, monkeypatch):
+    monkeypatch.setattr("dal.callbacks.progress.PAUSE", 0.0)
+    text, _ = shown(run, log={"shared": True})
+    assert [line.split()[2:4] for line in rounds_of(text)] == [["round", "0"], ["round", "1"]]
     assert all(line.startswith("my run  ") for line in text.splitlines())
-    assert len(rounds_of(text)) == 3
 
 
 def test_a_continued_run_says_so_and_shows_all_of_it_in_the_table(run, tmp_path):

@@ -1,218 +1,180 @@
-"""Signals that end a run: what runs inside closes first, and jobs of submitit are requeued."""
+"""Stopping criteria on records made by hand, and what decides between them."""
 
-import os
-import pickle
-import signal
-import threading
+from functools import partial
 
-import lightning.pytorch as pl
 import pytest
 import torch
 
-from dal.callbacks.stop_at_once import StopAtOnce
-from dal.loop import PLAIN_TRAINER, quiet_lightning
-from dal.stopping import Stopped, stop_if_asked, stopping
-
-LINE = "stopped by SIGTERM; the same command continues after the last finished round"
-
-
-@pytest.fixture(autouse=True)
-def handlers():
-    """Those of before; a signal that nobody handles must not end the tests."""
-    signals = (signal.SIGTERM, signal.SIGUSR2)
-    before = [signal.signal(signum, lambda *_: None) for signum in signals]
-    signal.signal(signal.SIGUSR2, signal.SIG_DFL)
-    yield
-    for signum, handler in zip(signals, before, strict=True):
-        signal.signal(signum, handler)
+from dal.callbacks.agreement import kappa
+from dal.stopping.budget import budget
+from dal.stopping.criteria import VALUES, asked_by, check_criteria, decide
+from dal.stopping.max_score import max_score
+from dal.stopping.plateau import plateau
+from dal.stopping.stabilisation import stabilisation
+from dal.stopping.target_accuracy import target_accuracy
+from dal.strategies.coreset import coreset
+from dal.strategies.entropy import entropy
+from dal.strategies.power import power
 
 
-def send(signum=signal.SIGTERM, then=lambda: None):
-    try:
-        os.kill(os.getpid(), signum)
-    finally:
-        then()
+def round_of(wanted=2, **fields):
+    base = {"n_labelled": 5, "labels_used": 8, "acquired": [*range(wanted)], "scores": None}
+    return base | fields
 
 
-def test_sigterm_is_an_exception_that_says_what_to_do_and_what_a_shell_reports():
-    with pytest.raises(Stopped, match=LINE) as stopped, stopping():
-        send()
-    assert stopped.value.exit_code == 143
-    assert not isinstance(stopped.value, Exception)
-    assert str(pickle.loads(pickle.dumps(stopped.value))) == LINE
+def accuracies(*values):
+    return [round_of(**{"val/accuracy": value}) for value in values]
 
 
-def test_the_handlers_of_before_are_back_afterwards():
-    before = signal.getsignal(signal.SIGTERM)
-    with stopping():
-        assert signal.getsignal(signal.SIGTERM) is not before
-    assert signal.getsignal(signal.SIGTERM) is before
-    with pytest.raises(Stopped), stopping():
-        send()
-    assert signal.getsignal(signal.SIGTERM) is before
+def stopped(criterion, records):
+    return decide([criterion], records).stopped
 
 
-def test_what_runs_after_one_that_was_stopped_is_not_stopped():
-    with pytest.raises(Stopped), stopping():
-        send()
-    stop_if_asked()
+@pytest.mark.parametrize(
+    ("limit", "bought"), [(100, 4), (12, 4), (11.5, 3), (11, 3), (9, 1), (8.9, 0), (8, 0), (2, 0)]
+)
+def test_a_budget_in_labels_buys_the_first_that_fit(limit, bought):
+    n, why = decide([partial(budget, limit=limit)], [round_of(wanted=4)])
+    assert n == bought
+    assert (why is None) == (bought > 0)
 
 
-def test_a_second_signal_does_not_disturb_the_closing():
-    closed = []
-
-    def close():
-        send()
-        closed.append("all")
-
-    with pytest.raises(Stopped), stopping():
-        send(then=close)
-    assert closed == ["all"]
+def test_a_budget_in_costs_stops_at_the_first_that_does_not_fit_though_later_ones_would():
+    wanted = round_of(wanted=3, acquired_costs=[2.0, 9.0, 0.5], cost_used=10.0)
+    assert decide([partial(budget, limit=15)], [wanted]) == (1, None)
+    n, why = decide([partial(budget, limit=11)], [wanted])
+    assert (n, why) == (0, "budget: 10 of 11 is used and the next label costs 2")
 
 
-def test_an_error_that_follows_from_the_signal_is_not_what_is_reported():
-    def close():
-        raise ConnectionResetError("a helper process ended by the same signal")
-
-    with pytest.raises(Stopped) as stopped, stopping():
-        send(then=close)
-    assert isinstance(stopped.value.__cause__, ConnectionResetError)
+def test_a_budget_can_be_used_up_to_the_last_tenth():
+    wanted = round_of(wanted=10, acquired_costs=[0.1] * 10, cost_used=0.0)
+    assert sum([0.1] * 3) > 0.3
+    assert decide([partial(budget, limit=0.3)], [wanted]) == (3, None)
+    assert decide([partial(budget, limit=0.299)], [wanted]) == (2, None)
 
 
-def test_an_error_without_a_signal_stays_what_it_is():
-    with pytest.raises(ConnectionResetError), stopping():
-        raise ConnectionResetError("of its own")
+@pytest.mark.parametrize(("last", "stops"), [(0.89, False), (0.9, True), (0.95, True)])
+def test_a_target_is_reached_by_the_last_round(last, stops):
+    reason = stopped(partial(target_accuracy, accuracy=0.9), accuracies(0.95, last))
+    assert (reason is not None) == stops
 
 
-def test_usr2_is_left_alone_outside_of_submitit():
-    with stopping():
-        assert signal.getsignal(signal.SIGUSR2) is signal.SIG_DFL
+@pytest.mark.parametrize(
+    ("values", "min_delta", "stops"),
+    [
+        ([0.5, 0.5], 0.0, False),  # too few rounds
+        ([0.5, 0.5, 0.5], 0.0, True),
+        ([0.5, 0.4, 0.3], 0.0, True),
+        ([0.5, 0.4, 0.51], 0.0, False),
+        ([0.5, 0.51, 0.4], 0.0, False),
+        ([0.5, 0.51, 0.51], 0.02, True),
+        ([0.5, 0.51, 0.75], 0.25, False),
+        ([0.1, 0.9, 0.5, 0.8], 0.0, True),
+    ],
+)
+def test_a_plateau_is_two_rounds_that_were_no_better_than_the_best_before(values, min_delta, stops):
+    reason = stopped(partial(plateau, patience=2, min_delta=min_delta), accuracies(*values))
+    assert (reason is not None) == stops
 
 
-@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")  # of a process with threads
-def test_a_forked_process_ends_by_the_signal_alone():
-    with stopping():
-        child = os.fork()
-        if not child:
-            try:
-                send()
-            finally:
-                os._exit(1)
-        _, status = os.waitpid(child, 0)
-    assert os.WTERMSIG(status) == signal.SIGTERM
+def test_a_round_without_labels_has_no_accuracy_and_one_that_trained_must():
+    untrained = round_of(n_labelled=0)
+    criterion = partial(plateau, patience=1)
+    assert stopped(criterion, [untrained, *accuracies(0.5)]) is None
+    assert stopped(criterion, [untrained, *accuracies(0.5, 0.5)])
+    with pytest.raises(ValueError, match=r"looks at val/accuracy.*did not measure"):
+        stopped(criterion, [round_of()])
 
 
-def test_another_thread_than_the_main_one_runs_as_without_it():
-    done = []
-
-    def work():
-        with stopping():
-            done.append(signal.getsignal(signal.SIGTERM))
-
-    thread = threading.Thread(target=work)
-    thread.start()
-    thread.join()
-    assert done == [signal.getsignal(signal.SIGTERM)]
-
-
-@pytest.fixture
-def submitit(monkeypatch, tmp_path):
-    """A job of submitit, whose handler writes what it gets into a list and exits."""
-    for name in ("SLURM_JOB_ID", "SLURM_ARRAY_JOB_ID", "SLURM_ARRAY_TASK_ID"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.delenv("SUBMITIT_PREEMPT_SIGNAL", raising=False)
-    requeued = []
-
-    def requeue(signum, frame):
-        requeued.append(signum)
-        raise SystemExit(-1)
-
-    signal.signal(signal.SIGUSR2, requeue)
-    return requeued
+@pytest.mark.parametrize(
+    ("agreements", "stops"),
+    [
+        ([1.0, 1.0], False),
+        ([0.99, 0.985, 0.996], True),
+        ([1.0, 1.0, 0.96], False),
+        ([0.1, 1.0, 1.0, 1.0], True),
+        ([1.0, 1.0, None], False),
+        ([None, 1.0, 1.0], False),
+    ],
+)
+def test_predictions_are_stable_by_the_mean_of_the_last_three(agreements, stops):
+    records = [round_of(prediction_agreement=value) for value in (None, *agreements)]
+    assert (stopped(stabilisation, records) is not None) == stops
 
 
-@pytest.fixture
-def squeue(monkeypatch, tmp_path):
-    """A `squeue` that answers by a word for job 12_3 alone."""
-
-    def answers(word):
-        program = tmp_path / "squeue"
-        program.write_text(f'#!/bin/sh\ncase "$*" in *=12_3\\ *) echo {word};; esac\n')
-        program.chmod(0o755)
-        monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
-
-    for name, value in {"JOB_ID": "15", "ARRAY_JOB_ID": "12", "ARRAY_TASK_ID": "3"}.items():
-        monkeypatch.setenv(f"SLURM_{name}", value)
-    return answers
+@pytest.mark.parametrize(
+    ("scores", "stops"),
+    [([0.3, 0.6], False), ([0.3, 0.5], False), ([0.49, None], True), (None, False)],
+)
+def test_the_largest_score_must_reach_the_threshold(scores, stops):
+    reason = stopped(partial(max_score, threshold=0.5), [round_of(scores=scores)])
+    assert (reason is not None) == stops
 
 
-@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGUSR2])
-def test_a_job_of_submitit_is_requeued_once_its_run_is_closed(submitit, signum, capfd):
-    closed = []
-    with pytest.raises(SystemExit), stopping():
-        send(signum, then=lambda: closed.append(list(submitit)))
-    assert closed == [[]]
-    assert submitit == [signum]
-    assert capfd.readouterr().err == LINE.replace("SIGTERM", signum.name) + "\n"
+def test_all_reasons_are_told_and_the_smallest_purchase_counts():
+    def first(*, records):
+        return len(records[-1]["acquired"]) - 1
+
+    records = accuracies(0.9, 0.9)
+    assert decide([first, partial(budget, limit=100)], records) == (1, None)
+    both = [partial(plateau, patience=1), first, partial(target_accuracy, accuracy=0.5)]
+    n, why = decide(both, records)
+    assert n == 0
+    assert why.startswith("plateau: ")
+    assert "; target_accuracy: " in why
+    assert decide([], records) == (2, None)
 
 
-@pytest.mark.parametrize(("word", "requeues"), [("RUNNING", 1), ("COMPLETING", 0), ("", 0)])
-def test_a_job_that_slurm_ends_or_requeues_by_itself_just_exits(submitit, squeue, word, requeues):
-    squeue(word)
-    with pytest.raises(SystemExit) as ended, stopping():
-        send()
-    assert len(submitit) == requeues
-    assert ended.value.code == (-1 if requeues else 143)
+@pytest.mark.parametrize("answer", [True, 0, -1, 0.5, [1]])
+def test_any_other_answer_is_refused(answer):
+    with pytest.raises(ValueError, match="must give None, a reason as text, or a whole number"):
+        decide([lambda *, records: answer], [round_of()])
 
 
-def test_the_signal_that_submitit_was_told_to_use_is_handled(submitit, monkeypatch):
-    monkeypatch.setenv("SUBMITIT_PREEMPT_SIGNAL", "USR1")
-    before = signal.signal(signal.SIGUSR1, signal.getsignal(signal.SIGUSR2))
-    closed = []
-    try:
-        with pytest.raises(SystemExit), stopping():
-            send(signal.SIGUSR1, then=lambda: closed.append(list(submitit)))
-    finally:
-        signal.signal(signal.SIGUSR1, before)
-    assert closed == [[]]
-    assert submitit == [signal.SIGUSR1]
+def test_a_criterion_may_ask_for_what_is_known_alone():
+    with pytest.raises(ValueError, match=r"needs odd, which is neither set nor one of records"):
+        asked_by(lambda *, records, odd: None)
+    assert asked_by(partial(lambda *, records, odd: None, odd=1)) == ["records"]
+    settings = {"limit": budget, "accuracy": target_accuracy, "threshold": max_score}
+    for name, criterion in settings.items():
+        assert set(asked_by(partial(criterion, **{name: 1}))) <= VALUES.keys()
 
 
-class Signalled(pl.LightningModule):
-    """Gets a signal in its first training or test step."""
-
-    def __init__(self, where):
-        super().__init__()
-        self.layer = torch.nn.Linear(1, 1)
-        self.where, self.seen = where, None
-
-    def training_step(self, batch, number):
-        return self.step("fit", batch)
-
-    def test_step(self, batch, number):
-        self.step("test", batch)
-
-    def step(self, where, batch):
-        if where == self.where:
-            self.seen = signal.getsignal(signal.SIGTERM)
-            send()
-        return self.layer(batch).sum()
-
-    def configure_optimizers(self):
-        return torch.optim.SGD(self.parameters(), lr=0.0)
+def test_what_a_criterion_will_not_find_is_refused():
+    with pytest.raises(ValueError, match=r"stopping=plateau looks at .* set val_size above 0"):
+        check_criteria([plateau], entropy, None, 0)
+    check_criteria([plateau], entropy, None, 1)
+    with pytest.raises(ValueError, match=r"stopping=max_score looks at scores and .* coreset"):
+        check_criteria([partial(max_score, threshold=1)], coreset, None, 0)
+    check_criteria([partial(max_score, threshold=1)], power, entropy, 0)
+    check_criteria([partial(budget, limit=1), stabilisation], coreset, None, 0)
 
 
-@pytest.mark.parametrize("where", ["fit", "test"])
-def test_a_signal_within_lightning_meets_our_handler_and_not_lightnings(where):
-    loader = torch.utils.data.DataLoader(torch.zeros(4, 1), batch_size=1)
-    module, ours = Signalled(where), []
+@pytest.mark.parametrize(
+    ("criterion", "settings"),
+    [
+        (budget, {"limit": 0}),
+        (target_accuracy, {"accuracy": 1.1}),
+        (plateau, {"patience": 0}),
+        (plateau, {"min_delta": -0.1}),
+        (stabilisation, {"windows": 0}),
+        (stabilisation, {"kappa": 2}),
+        (max_score, {"threshold": float("nan")}),
+    ],
+)
+def test_a_setting_out_of_range_is_named(criterion, settings):
+    records = [round_of(prediction_agreement=None, **{"val/accuracy": 0.5})]
+    with pytest.raises(ValueError, match=rf"^{next(iter(settings))} must"):
+        decide([partial(criterion, **settings)], records)
 
-    def work():
-        ours.append(signal.getsignal(signal.SIGTERM))
-        callbacks = [StopAtOnce()]
-        trainer = PLAIN_TRAINER(accelerator="cpu", callbacks=callbacks, max_epochs=1)
-        getattr(trainer, where)(module, loader)
 
-    with quiet_lightning(), pytest.raises(Stopped), stopping():
-        work()
-    assert module.seen is ours[0]
+def test_kappa_of_hand_worked_tables():
+    def of(*cells, classes=2):
+        pairs = [(i, j) for i, j, count in cells for _ in range(count)]
+        return kappa(*torch.tensor(pairs).T, classes)
+
+    # 20 and 15 of 50 agree; one says yes in 25 of them, the other in 30: (.7 - .5) / (1 - .5)
+    assert of((0, 0, 20), (0, 1, 5), (1, 0, 10), (1, 1, 15)) == pytest.approx(0.4, abs=1e-15)
+    assert of((0, 0, 3), (2, 2, 4), classes=3) == 1
+    assert of((0, 1, 3), (1, 0, 3)) == -1
+    assert of((1, 1, 9)) is None  # nothing could have differed

@@ -49,7 +49,7 @@ def module(scheduler):
 
 
 def buy(directory, *own, steps=12, epochs=1, every=3, accumulate=1, rounds=1, strategy=bald,
-        posterior=None, scheduler=True, workers=0):  # fmt: skip
+        posterior=None, scheduler=True, workers=0, **ends):  # fmt: skip
     data = replace(kit.toy_data(), augment=jitter)
     data = ActiveDataModule(
         data, initial_size=50, val_size=20, steps=steps, batch_size=16, num_workers=workers
@@ -73,6 +73,7 @@ def buy(directory, *own, steps=12, epochs=1, every=3, accumulate=1, rounds=1, st
         directory=directory,
         checkpoint_every_n_steps=every,
         config={"x": 1},
+        **ends,
     )
     weights = torch.load(directory / f"state/weights-{rounds:04d}.pt")
     return kit.timeless(records), weights
@@ -106,6 +107,27 @@ def test_a_killed_training_ends_with_the_same_bits(tmp_path, shape):
         with pytest.raises(kit.KilledError):
             buy(folder, KillAfter(kill), every=every, **shape)
         check_same(buy(folder, every=every, **shape), wanted)
+
+
+ENDS = {
+    "no better": {"patience": 2},
+    "fitted": {"until_train_accuracy": 0.75},
+    "fitted in passes": {"until_train_accuracy": 0.62, "steps": None},
+    "members no better": {"patience": 2, "posterior": Ensemble(2), "test_posterior": True},
+}
+
+
+@pytest.mark.parametrize("ends", ENDS.values(), ids=ENDS.keys())
+def test_a_killed_training_ends_in_the_same_epoch_with_the_same_bits(tmp_path, ends):
+    options = {"steps": 3, "epochs": 12, **ends}
+    count = Steps()
+    wanted = buy(tmp_path / "whole", count, **options)
+    assert any(1 < record["train/epochs"] < 12 for record in wanted[0])
+    for kill in range(2, count.taken, count.taken // 5):
+        folder = tmp_path / str(kill)
+        with pytest.raises(kit.KilledError):
+            buy(folder, KillAfter(kill), every=1 + kill % 2, **options)
+        check_same(buy(folder, every=1 + kill % 2, **options), wanted)
 
 
 def test_steps_before_the_checkpoint_are_not_taken_again(tmp_path):

@@ -1,0 +1,89 @@
+"""The Lightning callback that ends a training once it gets no better, and keeps its best."""
+
+from copy import deepcopy
+from typing import Any
+
+import lightning.pytorch as pl
+from torch import distributed
+
+JUDGE = "val/accuracy"
+
+
+class KeepBest(pl.Callback):
+    """Ends a training after some epochs without a better `val/accuracy`, and takes the best back.
+
+    It must stand before the callback that queries, which shall see the best weights. What it knows
+    is in Lightning's checkpoint, and all processes that train together decide the same.
+
+    Args:
+        patience: epochs in a row that may be no better than the best; as good is no better.
+
+    Attributes:
+        metrics: what validation measured of the best weights, by name.
+
+    Raises:
+        ValueError: if no epoch ends with a validation that measures `val/accuracy`.
+    """
+
+    def __init__(self, patience: int) -> None:
+        self.patience = patience
+        self.metrics: dict[str, float] = {}
+        self._weights: dict[str, Any] = {}
+        self._best = -1.0
+        self._waited = 0
+        self._validated = False
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Note that there is something to look at; Lightning's trial at the start is nothing."""
+        self._validated = not trainer.sanity_checking
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Keep the weights if they are the best so far; end the training if that is long ago."""
+        if not self._validated:
+            return
+        self._validated = False
+        measured = {
+            name: value
+            for name, value in trainer.callback_metrics.items()
+            if name.startswith("val/")
+        }
+        if JUDGE not in measured:
+            raise ValueError(
+                f"patience needs a module that logs {JUDGE} for an epoch of validation, got "
+                f"{', '.join(sorted(measured)) or 'nothing'}"
+            )
+        accuracy = float(trainer.strategy.reduce(measured[JUDGE].clone(), reduce_op="mean"))
+        if accuracy > self._best:
+            self._best, self._waited = accuracy, 0
+            self.metrics = {name: float(value) for name, value in measured.items()}
+            self._weights = deepcopy(pl_module.state_dict())
+            return
+        self._waited += 1
+        if self._waited >= self.patience:
+            trainer.should_stop = True
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Take the best weights back, in all processes those of the first."""
+        if not self._weights:
+            raise ValueError(
+                "patience needs a validation after each epoch and there was none; see val_size, "
+                "trainer.limit_val_batches and trainer.check_val_every_n_epoch"
+            )
+        pl_module.load_state_dict(self._weights)
+        if trainer.world_size > 1:  # running averages of normalisation differ
+            for value in pl_module.state_dict().values():
+                distributed.broadcast(value, 0)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a training that goes on in the middle has to know."""
+        return {
+            "metrics": self.metrics,
+            "weights": self._weights,
+            "best": self._best,
+            "waited": self._waited,
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from there."""
+        self.metrics, self._weights = state_dict["metrics"], state_dict["weights"]
+        self._best, self._waited = state_dict["best"], state_dict["waited"]
