@@ -28,10 +28,11 @@ from dal.acquisition import query
 from dal.callbacks.acquire import Acquire
 from dal.data.data import Data, Normalise, TensorRows
 from dal.data.datamodule import ActiveDataModule
-from dal.loop import PLAIN_TRAINER, quiet_lightning
+from dal.loop import PLAIN_TRAINER
 from dal.models.classifier import Classifier
 from dal.models.networks import mlp
 from dal.posteriors.mc_dropout import MCDropout
+from dal.quiet import quiet_lightning
 from dal.strategies.learning_loss import learning_loss
 
 seed_everything(0, verbose=False)
@@ -89,7 +90,7 @@ plt.show()
 # Uncertainty stays where the colours meet, and piles up there; geometry goes to the corners
 # (`coreset`), to the middles of clusters (`typiclust`) or covers by balls (`prob_cover`); the
 # hybrids do some of both. No picture says which of them makes the better model: that hangs on the
-# budget, and a sweep with `python scripts/plot_curves.py` tells.
+# budget, and a sweep with `python scripts/report.py` tells.
 
 # %%
 conf = Path(dal.__file__).parents[1] / "conf"

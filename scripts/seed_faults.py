@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 ROOT = Path(__file__).resolve().parents[1]
-COPIED = ("dal", "conf", "tests", "train.py", "pyproject.toml", "README.md")
+COPIED = ("dal", "conf", "scripts", "tests", "train.py", "pyproject.toml", "README.md")
 
 
 class Fault(NamedTuple):
@@ -99,8 +99,8 @@ FAULTS = {
     ),
     "second fit on one Trainer": Fault(
         "dal/round.py",
-        "trainer = trainings.new_trainer(watch, *([acquire] if acquire else []), *checkpoint)",
-        "trainer = globals().setdefault('_', trainings.new_trainer(watch, acquire or watch))",
+        "trainings.new_trainer(watch, *ends, *asks, *tests, groups, *others, *checkpoint)",
+        "globals().setdefault('_', trainings.new_trainer(watch, *asks, groups))",
         "tests/shell",
     ),
     "one mask for all samples": Fault(

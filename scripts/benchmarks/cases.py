@@ -5,14 +5,14 @@ from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor
-from torch.nn.functional import normalize
-
 from benchmarks import agreement, peers, published, sequential
 from benchmarks.data import Pool, pool_of, tall_probs
 from benchmarks.floors import Work
 from benchmarks.rows import Case, Goals, Plan, on
 from benchmarks.sizes import CONFIGURATIONS, FLOAT, Size, short
+from torch import Tensor
+from torch.nn.functional import normalize
+
 from dal.functional.gradients import hypothesised_error
 from dal.strategies.badge import badge
 from dal.strategies.bald import bald

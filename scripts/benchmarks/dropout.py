@@ -5,12 +5,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
-
 from benchmarks.agreement import Agreement
 from benchmarks.measuring import Call
 from benchmarks.rows import Case, Goals, Plan
 from benchmarks.sizes import short
+from torch import Tensor, nn
+
 from dal.models.torchvision_models import resnet18
 from dal.posteriors.mc_dropout import MCDropout
 from dal.strategies.bald import bald

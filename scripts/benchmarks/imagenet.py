@@ -7,6 +7,7 @@ from benchmarks.data import Pool, pool_of
 from benchmarks.floors import Work
 from benchmarks.rows import Case, Goals, Plan, on
 from benchmarks.sizes import CONFIGURATIONS, Imagenet, short
+
 from dal.functional.gradients import hypothesised_error
 from dal.strategies.badge import badge
 from dal.strategies.batch_bald import batch_bald

@@ -12,9 +12,8 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import numpy as np
-from torch import Tensor
-
 from benchmarks.measuring import Call
+from torch import Tensor
 
 MODULES = {  # distribution -> what adapters import
     "scikit-activeml": "skactiveml.pool",

@@ -9,11 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from rich.table import Table
-
 from benchmarks import peers
 from benchmarks.floors import Floors
 from benchmarks.rows import Row
+from rich.table import Table
 
 SIGNS = {"sequential": "≥", "peer": "≥", "floor": "≤", "extra_mb": "≤", "seconds": "≤"}
 

@@ -7,11 +7,10 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
-from torch import Tensor
-
 from benchmarks.agreement import Agreement
 from benchmarks.floors import Floors, Work
 from benchmarks.measuring import Call, Measured, Meter, over
+from torch import Tensor
 
 WARM_ROWS, WARM_PICKS = 512, 4
 MARGIN = 1.1  # a peer gets this much more than the time at which the goal is met

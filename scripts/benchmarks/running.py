@@ -5,7 +5,6 @@ import os
 import sys
 
 import torch
-
 from benchmarks import cases, dropout, imagenet, selections
 from benchmarks.floors import Floors, measure_floors
 from benchmarks.measuring import Meter

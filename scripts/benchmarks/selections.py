@@ -4,15 +4,15 @@ from functools import partial
 from typing import Any
 
 import torch
-from hydra import compose, initialize_config_dir
-from hydra.utils import instantiate
-from torch import Tensor
-
 from benchmarks.data import Pool, pool_of
 from benchmarks.measuring import Call
 from benchmarks.names import CONF
 from benchmarks.rows import WARM_ROWS, Case, Plan
 from benchmarks.sizes import Size
+from hydra import compose, initialize_config_dir
+from hydra.utils import instantiate
+from torch import Tensor
+
 from dal.acquisition_signature import POOL, Strategy, inputs_of, is_score, leaves_of, parts_of
 from dal.functional.ranking import top_n
 
@@ -53,6 +53,7 @@ def _values(strategy: Strategy, score: Strategy | None, pool: Pool) -> dict[str,
         "labelled_features": pool.labelled,
         "labels": probs[rows:].argmax(1),
         "predicted_losses": pool.features[:, 0],
+        "costs": 1 + pool.features[:, 1].abs(),
         "head": partial(_logits, pool.weight),
         "round": 1,
         "n_labelled": len(pool.labelled),

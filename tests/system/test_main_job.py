@@ -45,6 +45,7 @@ def test_the_main_job_runs_as_a_newcomer_types_it(folder):
     assert (run / "curve.png").read_bytes().startswith(b"\x89PNG")
     assert yaml.safe_load((run / "config.yaml").read_text())["query_size"] == 10
     assert sorted(file.name for file in (run / "state").iterdir()) == [
+        "complete.json",
         "data.json",
         "lock",
         "pool.json",

@@ -14,7 +14,7 @@ SHORT = ["rounds=1", "steps=5", "logger=none", "pool_subset=300"]
 def test_mnist_runs_from_torchvision_files(train, records):
     ended = train("experiment=mnist_200", "strategy=bald", f"data_dir={DATA}", *SHORT)
     assert ended.code == 0, ended.err
-    first = records("mnist_200/mnist-cnn/bald/seed=0")[0]
+    first = records("mnist_200/mnist-lenet/bald/seed=0")[0]
     assert (first["n_labelled"], first["n_pool"]) == (20, 59_980)
     assert len(first["acquired"]) == 10
 

@@ -1,51 +1,192 @@
-"""Sweeps, and the curves drawn from what they leave."""
+"""Sweeps: what is told of them at their end, and what a second one finds done."""
 
+import json
+import os
+import re
+import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from cli import ROOT
+from slurm_cluster import wait_until
 
 SHORT = ["rounds=1", "steps=5", "logger=none"]
+REPORT = "next    python scripts/report.py runs/default --out report/"
 
 
-def plot(*arguments):
-    command = [sys.executable, ROOT / "scripts/plot_curves.py", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+@pytest.fixture
+def launch(folder):
+    """Start a sweep in a process of its own."""
+
+    def start(*arguments):
+        command = [sys.executable, "-u", ROOT / "train.py", "-m", *arguments]
+        environment = dict(os.environ)
+        return subprocess.Popen(
+            command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            start_new_session=True,
+        )  # fmt: skip
+
+    return start
 
 
-def test_a_sweep_leaves_one_folder_per_job_and_the_curves_have_all_seeds(train, folder):
+def told(out):
+    """The line that counts what became of the jobs, without its time."""
+    (line,) = [line for line in out.splitlines() if line.startswith("sweep   ")]
+    return re.sub(r"; [0-9 a-z]+$", "", line.removeprefix("sweep").strip())
+
+
+def runs(folder, name="default"):
+    files = sorted((folder / "runs" / name).glob("*/*/seed=*/rounds.jsonl"))
+    return {str(file.parent.relative_to(folder / "runs" / name)): file for file in files}
+
+
+def results(folder, name):
+    """What does not depend on the clock of each run's rounds."""
+    kept = ("acquired", "acquired_labels", "test/accuracy", "test/nll", "n_labelled")
+    return {
+        run: [
+            {key: json.loads(line)[key] for key in kept} for line in file.read_text().splitlines()
+        ]
+        for run, file in runs(folder, name).items()
+    }
+
+
+def test_a_sweep_leaves_one_folder_per_job_and_says_what_ran_and_what_to_type_next(train, folder):
     ended = train("-m", "strategy=random,margin,bald", "seed=range(2)", *SHORT)
     assert ended.code == 0, ended.err
-    assert len(list((folder / "runs/default/digits-cnn").glob("*/seed=*/rounds.jsonl"))) == 6
-    drawn = plot("runs/default")
-    assert drawn.returncode == 0, drawn.stderr
-    rows = {line.split()[0]: line.split() for line in drawn.stdout.splitlines()}
-    assert {rows[name][1] for name in ("random", "margin", "bald")} == {"2"}
-    assert (folder / "runs/default/curves.png").read_bytes().startswith(b"\x89PNG")
+    assert len(runs(folder)) == 6
+    assert told(ended.out) == "6 runs: 6 ran"
+    assert ended.out.splitlines()[-1] == REPORT
+    assert "[1/6] random digits-cnn seed=0  20 labelled" in ended.out
+    assert "[6/6] bald digits-cnn seed=1  done  30 labels" in ended.out
+    assert "wandb" not in ended.out
+    assert ended.err == ""
+    assert not list(folder.rglob(".sweep"))
+
+
+def test_the_same_sweep_again_finds_all_complete_before_torch_data_or_logs_are_touched(
+    train, folder, edge, monkeypatch
+):
+    sweep = ["-m", "strategy=random,margin", *SHORT]
+    assert train(*sweep).code == 0
+    before = {file: file.stat().st_mtime_ns for file in runs(folder).values()}
+    monkeypatch.setattr(edge, "experiment", lambda *_, **__: 1 / 0)
+    ended = train(*sweep)
+    assert ended.code == 0, ended.err
+    assert ended.out.splitlines()[:2] == [
+        "[1/2] random digits-cnn seed=0  complete, 30 labels",
+        "[2/2] margin digits-cnn seed=0  complete, 30 labels",
+    ]
+    assert told(ended.out) == "2 runs: 2 already complete"
+    assert {file: file.stat().st_mtime_ns for file in runs(folder).values()} == before
+
+
+def test_a_complete_run_is_found_without_loading_torch(train, folder):
+    sweep = ["-m", "strategy=random", *SHORT]
+    assert train(*sweep).code == 0
+    (folder / "torch.py").write_text("raise ImportError('torch is not wanted')\n")
+    command = [sys.executable, ROOT / "train.py", *sweep]
+    environment = os.environ | {"PYTHONPATH": str(folder)}
+    ended = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr
+    assert told(ended.stdout) == "1 runs: 1 already complete"
+
+
+def test_a_run_with_another_setting_or_a_changed_file_is_not_taken_for_complete(train, folder):
+    assert train("-m", *SHORT).code == 0
+    ended = train("-m", *SHORT, "query_size=5")
+    assert ended.code == 1
+    assert "query_size (10 -> 5)" in ended.out
+    (file,) = runs(folder).values()
+    file.write_text(file.read_text().replace('"n_labelled": 30', '"n_labelled": 31'))
+    ended = train("-m", *SHORT)
+    assert ended.code == 1
+    assert "rounds.jsonl is damaged in line 2" in ended.out
+
+
+def test_a_failed_job_does_not_lose_the_others_and_is_named_with_its_reason(train, folder):
+    ended = train("-m", "model=linear,cnn", "strategy=entropy,random", *SHORT)
+    assert ended.code == 1
+    reason = "MC dropout needs a torch.nn.Dropout layer with p > 0 and the network has none"
+    assert f"error in [1/4] entropy digits-linear seed=0: {reason}" in ended.err
+    assert len(ended.err.splitlines()) == 1
+    assert f"failed  entropy digits-linear seed=0: {reason}" in ended.out
+    assert told(ended.out) == "4 runs: 3 ran, 1 failed"
+    assert len(runs(folder)) == 3
+    (folder / "runs/default/digits-linear/entropy/seed=0/state/data.json").unlink()
+    again = train("-m", "model=linear,cnn", "strategy=entropy,random", *SHORT)
+    assert told(again.out) == "4 runs: 3 already complete, 1 failed"
+
+
+def test_an_interrupted_sweep_says_what_was_done_so_far(train, folder, edge, monkeypatch):
+    def experiment(config, directory, title, *, sweep):
+        if "seed=1" in title:
+            raise KeyboardInterrupt
+        return real(config, directory, title, sweep=sweep)
+
+    real = edge.experiment
+    monkeypatch.setattr(edge, "experiment", experiment)
+    ended = train("-m", "seed=range(3)", *SHORT)
+    assert ended.code == 1
+    assert told(ended.out) == "3 runs: 1 ran, 1 interrupted, 1 not begun"
+    assert "again   the same command runs what is missing" in ended.out
+    assert ended.err.startswith("interrupted; the same command continues")
+
+
+def test_a_sweep_over_names_is_summed_up_for_the_folder_above_them(train, folder):
+    ended = train("-m", "name=a,b", *SHORT)
+    assert ended.code == 0, ended.err
+    assert ended.out.splitlines()[-1] == REPORT.replace("runs/default", "runs")
+
+
+def test_a_sweep_that_hydra_refuses_says_so_in_one_line_and_starts_nothing(train, folder):
+    ended = train("-m", "strategy=random,bal", *SHORT)
+    assert ended.code == 1
+    assert len(ended.err.splitlines()) == 1
+    assert "did you mean bald?" in ended.err
+    assert ended.out == ""
+    assert runs(folder) == {}
 
 
 @pytest.mark.slow
-def test_the_joblib_launcher_gives_what_the_basic_one_gives(folder, train, records):
-    jobs = ["-m", "strategy=random,margin", *SHORT]
-    assert train(*jobs, "name=basic").code == 0
-    command = [sys.executable, ROOT / "train.py", *jobs, "name=joblib", "hydra/launcher=joblib"]
-    ended = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert ended.returncode == 0, ended.stderr
-    for strategy in ("random", "margin"):
-        basic, joblib = (records(f"{n}/digits-cnn/{strategy}/seed=0") for n in ("basic", "joblib"))
-        assert [r["acquired"] for r in basic] == [r["acquired"] for r in joblib]
-        assert [r["test/nll"] for r in basic] == [r["test/nll"] for r in joblib]
+@pytest.mark.parametrize("launcher", ["joblib", "submitit_local"])
+def test_other_launchers_give_what_the_basic_one_gives_and_lose_no_job_by_a_failed_one(
+    folder, train, launch, launcher
+):
+    jobs = ["strategy=entropy,random", "model=linear,cnn", *SHORT]
+    basic = train("-m", *jobs, "name=basic")
+    other = launch(*jobs, "name=other", f"hydra/launcher={launcher}")
+    out, err = other.communicate(timeout=300)
+    assert other.returncode == 1, err
+    assert told(out) == told(basic.out) == "4 runs: 3 ran, 1 failed"
+    assert "failed  entropy digits-linear seed=0: MC dropout needs" in out
+    assert "python scripts/report.py runs/other --out report/" in out
+    assert results(folder, "basic") == results(folder, "other") != {}
 
 
-def test_a_failed_job_does_not_lose_the_others_and_the_sweep_fails(train, folder):
-    ended = train("-m", "model=linear,cnn", "strategy=entropy", *SHORT)
-    assert ended.code == 1
-    assert "error in entropy digits-linear seed=0" in ended.err
-    assert (folder / "runs/default/digits-cnn/entropy/seed=0/rounds.jsonl").exists()
+@pytest.mark.slow
+@pytest.mark.parametrize("launcher", ["basic", "joblib"])
+def test_a_sweep_killed_on_its_way_is_finished_by_the_same_command_with_nothing_lost(
+    folder, train, launch, launcher
+):
+    jobs = ["strategy=random,margin", "seed=range(3)", "rounds=2", "steps=20", "logger=none"]
+    sweep = [*jobs, "name=killed", f"hydra/launcher={launcher}"]
+    first = launch(*sweep)
+    wait_until(lambda: done(folder, "killed") >= 2, "two complete runs", 120)
+    os.killpg(first.pid, signal.SIGKILL)
+    first.communicate()
+    before = done(folder, "killed")
+    assert before < 6
+    second = launch(*sweep)
+    out, err = second.communicate(timeout=300)
+    assert second.returncode == 0, err
+    assert told(out) == f"6 runs: {6 - before} ran, {before} already complete"
+    assert train("-m", *jobs, "name=whole").code == 0
+    assert results(folder, "killed") == results(folder, "whole")
+    assert not list(folder.rglob(".sweep"))
 
 
-def test_a_folder_without_runs_is_refused_by_the_curves(folder):
-    drawn = plot(str(folder))
-    assert drawn.returncode == 1
-    assert drawn.stderr.startswith("error: no finished round")
+def done(folder: Path, name: str) -> int:
+    return len(list((folder / "runs" / name).glob("*/*/seed=*/state/complete.json")))

@@ -1,0 +1,1 @@
+"""The published claims that `scripts/claims.py` runs again."""

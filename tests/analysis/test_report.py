@@ -1,0 +1,105 @@
+"""A report of run directories: its files, what it says, and what it leaves out."""
+
+import re
+from html.parser import HTMLParser
+
+import pandas as pd
+import pytest
+from run_folders import finished, sweep, write
+
+from dal.analysis.report import write_report
+from dal.analysis.runs import read_runs
+
+CURVES = {"random": [0.5, 0.6, 0.7], "bald": [0.5, 0.75, 0.9], "margin": [0.5, 0.6, 0.7]}
+FIGURES = {
+    "learning_curves", "learning_curves_log", "aubc", "differences", "budgets", "labels_to_target",
+    "time", "overlap", "balance", "classes_per_query", "novelty",
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def out(tmp_path_factory):
+    root = tmp_path_factory.mktemp("runs")
+    sweep(root, CURVES)
+    sweep(root, CURVES, setting="default/mnist-cnn", seeds=2)
+    write(root / "default/digits-cnn/<b>$x$/seed=0", finished(0.5, 0.1, 0.1)[:2])
+    out = root / "report"
+    (out / "figures/old").mkdir(parents=True)
+    (out / "figures/old/aubc.png").write_bytes(b"old")
+    (out / "mine.txt").write_text("kept")
+    write_report(read_runs(root / "default"), out)
+    return out
+
+
+class Page(HTMLParser):
+    def __init__(self, text):
+        super().__init__()
+        self.tags, self.links, self.text = [], [], ""
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.links += [value for name, value in attrs if name in ("src", "href", "xlink:href")]
+
+    def handle_data(self, data):
+        self.text += data
+
+
+def test_every_figure_is_there_as_png_and_pdf_and_older_ones_are_gone(out):
+    for setting in ("default-digits-cnn", "default-mnist-cnn"):
+        for kind, start in (("png", b"\x89PNG"), ("pdf", b"%PDF")):
+            files = {file.stem: file for file in (out / "figures" / setting).glob(f"*.{kind}")}
+            assert set(files) == FIGURES
+            assert all(file.read_bytes().startswith(start) for file in files.values())
+    assert {file.name for file in (out / "figures").iterdir() if file.is_file()} == {
+        f"{name}.{kind}" for name in ("pairwise_penalty", "critical_difference")
+        for kind in ("png", "pdf")
+    }  # fmt: skip
+    assert not (out / "figures/old").exists()
+    assert (out / "mine.txt").read_text() == "kept"
+    assert not list(out.rglob("*.partial"))
+
+
+def test_the_summary_has_a_row_per_data_set_model_and_strategy(out):
+    summary = pd.read_csv(out / "summary.csv")
+    assert len(summary) == 6
+    wanted = {"experiment", "dataset", "model", "strategy", "n_seeds", "aubc_mean", "aubc_sd"}
+    assert wanted | {"p_holm"} <= set(summary)
+    bald = summary[(summary["dataset"] == "digits") & (summary["strategy"] == "bald")].iloc[0]
+    assert bald["n_seeds"] == 5
+    assert bald["p_holm"] < 0.05
+    assert {file.stem for file in (out / "tables").glob("*.csv")} == {
+        "curves", "labels_to_target", "pairwise_penalty", "timings", "overlap", "class_balance",
+        "problems",
+    }  # fmt: skip
+
+
+def test_the_page_needs_nothing_but_itself(out):
+    page = Page((out / "index.html").read_text())
+    assert "script" not in page.tags
+    assert page.tags.count("svg") == 2 * len(FIGURES) + 2
+    assert all(link.startswith(("#", "data:image/png;base64,")) for link in page.links)
+    assert "@import" not in page.text
+    assert not re.findall(r"url\((?!#)", page.text)
+
+
+def test_the_page_says_who_won_and_what_is_missing(out):
+    text = Page((out / "index.html").read_text()).text
+    assert "bald is best" in text
+    assert "Not told apart from random: margin" in text
+    assert "bald is ahead" in text  # two seeds are too few
+    assert "<b>$x$/seed=0: unfinished" in text
+    assert "no claim about bald (2), margin (2)" in text
+    assert "21 of 22 runs finished" in text
+
+
+def test_a_metric_that_no_round_has_is_named(out, tmp_path):
+    with pytest.raises(ValueError, match="test/f1"):
+        write_report(read_runs(out.parent / "default"), tmp_path, metric="test/f1")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_sweep_without_a_finished_run_waits(tmp_path):
+    write(tmp_path / "runs/e/d-m/bald/seed=0", finished(0.5, 0.6, 0.7)[:1])
+    with pytest.raises(ValueError, match="none of 1 runs is finished"):
+        write_report(read_runs(tmp_path / "runs"), tmp_path / "out")
