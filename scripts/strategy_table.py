@@ -26,6 +26,7 @@ NAMES = {
     "labelled_probs": "probabilities of the labelled",
     "labelled_features": "features of the labelled",
     "labels": "labels",
+    "costs": "costs",
     "target_log_probs": "samples of a target set",
     "head": "last layer",
     "predicted_losses": "losses predicted by a second module",
