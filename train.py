@@ -2,6 +2,7 @@
 
 import difflib
 import os
+import signal
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -248,8 +249,10 @@ def cli() -> None:
         print(stopped, file=sys.stderr)
         sys.exit(stopped.exit_code)
     except KeyboardInterrupt:
-        said = "interrupted; the same command continues after the last finished round"
-        sys.exit(1 if place() else said)
+        if not place():
+            said = "interrupted; the same command continues after the last finished round"
+            print(said, file=sys.stderr)
+        sys.exit(128 + signal.SIGINT)
 
 
 if __name__ == "__main__":

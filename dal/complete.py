@@ -68,6 +68,6 @@ def _file(directory: Path) -> Path:
 
 
 def _digest(directory: Path, settings: Mapping[str, Any]) -> str:
-    parts = [json.dumps(settings, sort_keys=True, default=str).encode()]
+    parts = [json.dumps(settings, default=str).encode()]
     parts += [(directory / name).read_bytes() for name in FILES]
     return hashlib.sha256(b"\0".join(hashlib.sha256(part).digest() for part in parts)).hexdigest()

@@ -89,7 +89,8 @@ names = next(settings.itertuples(index=False, name=None))
 mine = rounds[(rounds[[*settings]] == [*names]).all(axis=1)]
 drawings = [*figures_of(mine, tables.of(names), look, metric="test/accuracy", folder="paper")]
 chosen = {drawing.name: drawing for drawing in [*drawings, *figures_over_settings(tables, look)[0]]}
-for name in ("learning_curves", "differences", "labels_to_target", "critical_difference"):
+wanted = ("learning_curves", "differences", "labels_to_target", "critical_difference")
+for name in [name for name in wanted if name in chosen]:  # one setting alone has no ranks
     files = render(chosen[name])
     Path(f"{name}.pdf").write_bytes(files["pdf"])
     display(Image(files["png"]))

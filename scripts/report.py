@@ -20,7 +20,6 @@ from rich.table import Table
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-SETTING = ["experiment", "dataset", "model"]
 SHOWN = 12  # problems on the terminal; all are on the page
 
 
@@ -98,7 +97,7 @@ def _watch(options: argparse.Namespace, console: Console) -> None:
                 _report(options, console)
             except ValueError as error:
                 if str(error) != said:
-                    console.print(f"waiting: {error}")
+                    console.print(f"waiting: {error}", markup=False)
                 said = str(error)
         time.sleep(options.watch)
 
@@ -107,6 +106,7 @@ def _report(options: argparse.Namespace, console: Console) -> None:
     with console.status("loading pandas and scipy"):
         from dal.analysis.report import write_report
         from dal.analysis.runs import read_runs
+        from dal.analysis.statistics import SETTING
 
     columns = TextColumn("{task.description:<8}"), BarColumn(), MofNCompleteColumn()
     still = not console.is_terminal

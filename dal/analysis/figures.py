@@ -11,7 +11,7 @@ from dal.analysis.ranks import critical_difference, friedman, groups, scores_tab
 from dal.analysis.rendering import Drawing
 from dal.analysis.row_figures import areas, at_few_budgets, differences, show_p, targets, times
 from dal.analysis.square_figures import critical_differences, overlaps, penalties
-from dal.analysis.statistics import aubc, curves
+from dal.analysis.statistics import aubc, curves, measured
 from dal.analysis.tables import Tables
 
 BUDGETS = 3  # at which accuracies are set side by side
@@ -58,8 +58,8 @@ def figures_of(
             folder,
             "learning_curves_log" if log else "learning_curves",
             "Learning curves, logarithmic labels" if log else "Learning curves",
-            "Mean over finished seeds with its 95 % interval (t) as a band. Thin and dashed: "
-            "unfinished runs, in no mean.",
+            "Mean over the finished seeds that reach a budget, with its 95 % interval (t) as a "
+            "band. Thin and dashed: unfinished runs, in no mean.",
             partial(learning_curves, tables.curves, open_runs, look, metric=metric, log=log),
         )
     if tables.summary["aubc_mean"].notna().any():
@@ -179,7 +179,7 @@ def _areas(
     """Give the area of every run, and its difference from the reference's at the same seed."""
     every = {
         name: aubc(curves(of_it, metric), labels).dropna()
-        for name, of_it in rounds.groupby("strategy")
+        for name, of_it in measured(rounds, metric).groupby("strategy")
     }
     base = every.get(reference, pd.Series(dtype=float))
     gains = {name: (area - base).dropna() for name, area in every.items() if name != reference}

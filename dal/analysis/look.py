@@ -31,7 +31,7 @@ SETTINGS: Any = {  # as matplotlib names them
     "xtick.labelcolor": INK,
     "ytick.labelcolor": INK,
     "svg.fonttype": "none",
-    "pdf.fonttype": 3,  # TrueType would take as long again as all else that is drawn
+    "pdf.fonttype": 3,  # 42 (TrueType): 36 CPU seconds for 1,000 runs in place of 25
 }
 
 

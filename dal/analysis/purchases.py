@@ -8,7 +8,8 @@ from itertools import combinations
 import numpy as np
 import pandas as pd
 
-from dal.analysis.runs import KEY, SETTING, Key, Runs
+from dal.analysis.runs import KEY, Key, Runs
+from dal.analysis.statistics import SETTING
 
 
 def overlap(runs: Runs) -> pd.DataFrame:
@@ -48,7 +49,8 @@ def purchases(runs: Runs) -> pd.DataFrame:
 
     Returns:
         One row per setting, strategy and number of labels after a purchase: `experiment`,
-        `dataset`, `model`, `strategy`, `n_labelled`, `n_seeds` and
+        `dataset`, `model`, `strategy`, `n_labelled`, `n_seeds` and, of the rows that belong to a
+        class,
         `balance`: entropy of the labels bought so far over the largest that as many labels can
         have, 0 to 1;
         `classes_per_query`: exponential of the entropy of the labels of this one query, that is
@@ -68,13 +70,15 @@ def purchases(runs: Runs) -> pd.DataFrame:
         for number, (indices, labels) in enumerate(queries):
             if not indices:
                 continue
-            query = np.bincount(labels, minlength=len(seen))
+            known = np.array([label for label in labels if label >= 0], dtype=np.int64)
+            query = np.bincount(known, minlength=len(seen))
             seen, n_labelled = seen + query, n_labelled + len(indices)
             most = math.log(max(min(len(seen), seen.sum()), 2))
             alone = rivals[key[:3], key.seed] == 1
             buyers_of_seed = buyers[key[:3], key.seed]
             novelty = math.nan if alone else _novelty(buyers_of_seed, key.strategy, indices, number)
-            spread = _entropy(seen) / most, math.exp(_entropy(query))
+            variety = math.exp(_entropy(query)) if len(known) else 0.0
+            spread = _entropy(seen) / most, variety
             rows.append([*key, n_labelled, *spread, novelty])
     columns = [*KEY, "n_labelled", "balance", "classes_per_query", "novelty"]
     table = pd.DataFrame(rows, columns=columns)

@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime, timezone
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import pandas as pd
 
@@ -12,13 +12,14 @@ from dal.analysis.figures import figures_of, figures_over_settings
 from dal.analysis.look import Look
 from dal.analysis.page import Chapter, page
 from dal.analysis.rendering import Drawing, render_all
-from dal.analysis.runs import SETTING, Runs
-from dal.analysis.statistics import warnings_about_seeds
+from dal.analysis.runs import Runs
+from dal.analysis.statistics import SETTING, warnings_about_seeds
 from dal.analysis.tables import Tables, make_tables
 from dal.analysis.verdict import verdict
 from dal.files import make_folder, unwritable
 
-OWN = (("figures", ".png"), ("figures", ".pdf"), ("tables", ".csv"))  # rewritten each time
+WRITTEN = ".written"  # names of what a report wrote, for the next to remove
+OWN = {"figures": (".png", ".pdf"), "tables": (".csv",)}
 
 
 def write_report(
@@ -33,8 +34,8 @@ def write_report(
 ) -> Tables:
     """Write `index.html`, `summary.csv`, `tables/` and `figures/`.
 
-    Every file is replaced as a whole, the page last. What an earlier report left in `figures/` and
-    `tables/` and this one does not have is removed.
+    Every file is replaced as a whole, the page last. What an earlier report wrote into `figures/`
+    and `tables/` and this one does not have is removed, and nothing else.
 
     Args:
         runs: what was read.
@@ -49,7 +50,7 @@ def write_report(
         The tables.
 
     Raises:
-        ValueError: if no round has the metric, or a file cannot be written.
+        ValueError: if no round has the metric, less of it is better, or a file cannot be written.
     """
     if not runs.n_finished:
         raise ValueError(f"none of {runs.begun} runs is finished; --watch waits for them")
@@ -137,20 +138,34 @@ def _folders(settings: Sequence[tuple[str, ...]]) -> dict[tuple[str, ...], str]:
 
 
 def _write(out: Path, files: Mapping[str, bytes]) -> None:
-    """Replace files one by one, in order, and remove what an earlier report left."""
-    file = out
+    """Replace files one by one, in order, and remove what an earlier report wrote."""
+    file = out / WRITTEN
     try:
+        there = file.read_text(errors="replace").splitlines() if file.is_file() else []
+        old = [name for name in there if name not in files and _is_own(name)]
+        _replace(file, "\n".join([*old, *files]).encode())  # killed on the way, none is forgotten
         for name, content in files.items():
             file = out / name
-            make_folder(file.parent)
-            partial = file.with_name(f".{file.name}.partial")
-            partial.write_bytes(content)
-            partial.replace(file)
-        for folder, kind in OWN:
-            for file in [*(out / folder).rglob(f"*{kind}")]:
-                if file.relative_to(out).as_posix() not in files:
-                    file.unlink()
-                    with suppress(OSError):  # others are in it
-                        file.parent.rmdir()
+            _replace(file, content)
+        for name in old:
+            file = out / name
+            file.unlink(missing_ok=True)
+            with suppress(OSError):  # others are in it
+                file.parent.rmdir()
+        file = out / WRITTEN
+        _replace(file, "\n".join(files).encode())
     except OSError as error:
         raise unwritable(file, error) from error
+
+
+def _replace(file: Path, content: bytes) -> None:
+    make_folder(file.parent)
+    partial = file.with_name(f".{file.name.removeprefix('.')}.partial")
+    partial.write_bytes(content)
+    partial.replace(file)
+
+
+def _is_own(name: str) -> bool:
+    """Say whether a name, which anybody may have changed, is one that reports give to files."""
+    place = PurePosixPath(name)
+    return ".." not in place.parts and place.suffix in OWN.get(name.partition("/")[0], ())

@@ -10,9 +10,9 @@ import pandas as pd
 import yaml
 
 from dal.analysis.gaps import differing_settings, missing_seeds, unequal_labels
+from dal.analysis.statistics import SETTING
 from dal.files import parse_json, parse_mapping, reason
 
-SETTING = ["experiment", "dataset", "model"]
 KEY = [*SETTING, "strategy", "seed"]
 LONGEST = 80  # characters of a name
 LARGEST_CONFIG, LARGEST_ROUNDS = 2**20, 2**30  # bytes
@@ -43,7 +43,8 @@ class Runs:
 
     Args:
         rounds: one row per run and round: `experiment`, `dataset`, `model`, `strategy`, `seed`,
-            `round`, `n_labelled`, `finished` (of the run), and the numbers of the record.
+            `round`, `n_labelled`, `finished` (of the run), and the numbers of the record. Rows
+            of no class were paid for, and count in `n_labelled`.
         bought: of each run the dataset indices bought, a list per round.
         labels: of each run the labels of those.
         problems: a line for each thing that is missing, damaged or unlike.
@@ -162,11 +163,15 @@ def _rows(run: _Run) -> Iterator[dict[str, Any]]:
     names = run.key._asdict()
     for record in run.records:
         numbers = {name: value for name, value in record.items() if type(value) in (int, float)}
-        yield {**numbers, **names, "finished": run.finished}
+        yield {**numbers, **names, "n_labelled": _paid(record), "finished": run.finished}
 
 
 def _labels(run: _Run) -> tuple[int, ...]:
-    return tuple(record["n_labelled"] for record in run.records)
+    return tuple(map(_paid, run.records))
+
+
+def _paid(record: dict[str, Any]) -> int:
+    return int(record["n_labelled"] + record.get("n_no_class", 0))
 
 
 def _read(folder: Path, problems: list[str]) -> _Run:
@@ -200,17 +205,20 @@ def _record(record: Any, earlier: list[dict[str, Any]]) -> dict[str, Any]:
     """Return a record that has what tables and figures are made of."""
     if not isinstance(record, dict):
         raise ValueError(f"a round must be an object, got {type(record).__name__}")
-    for name in ("round", "n_labelled"):
-        if type(record.get(name)) is not int or not 0 <= record[name] < 2**53:
+    for name in ("round", "n_labelled", "n_no_class"):
+        count = record.get(name, 0 if name == "n_no_class" else None)
+        if type(count) is not int or not 0 <= count < 2**53:
             raise ValueError(f"{name} must be a whole number from 0 up")
     if record["round"] != len(earlier):
         raise ValueError(f"round {record['round']} where {len(earlier)} was expected")
     if earlier and record["n_labelled"] < earlier[-1]["n_labelled"]:
         raise ValueError("fewer rows are labelled than in the round before")
-    for name in ("acquired", "acquired_labels"):
+    for name, least, end in (("acquired", 0, 2**53), ("acquired_labels", -1, 2**20)):
         listed = record.get(name)
         if not isinstance(listed, list) or set(map(type, listed)) - {int}:
             raise ValueError(f"{name} must be a list of whole numbers")
+        if listed and not least <= min(listed) <= max(listed) < end:
+            raise ValueError(f"{name} must lie between {least} and {end - 1}")
     if len(record["acquired"]) != len(record["acquired_labels"]):
         raise ValueError("acquired and acquired_labels must be of one length")
     return record

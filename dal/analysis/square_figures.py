@@ -27,7 +27,7 @@ def penalties(matrix: pd.DataFrame, means: pd.Series) -> "Figure":
     cells = np.vstack([matrix.loc[names, names].to_numpy(dtype=float), means.to_numpy()[None]])
     figure, axes = _square([*names, "mean of column"], names, cells, "{:.2f}")
     axes.axhline(len(names) - 0.5, color=INK, linewidth=1)
-    axes.set_xlabel("how often the row beats the column", labelpad=6)
+    axes.set_xlabel("how often the row beats the column", labelpad=6, loc="left")
     return figure
 
 
@@ -43,7 +43,7 @@ def overlaps(table: pd.DataFrame, names: Sequence[str]) -> "Figure":
     figure, axes = _square(names, names, wide.to_numpy(dtype=float), "{:.2f}")
     expected = table["expected"].mean()
     said = "" if math.isnan(expected) else f"; {expected:.2g} is what chance gives"
-    axes.set_xlabel(f"Jaccard overlap{said}", labelpad=6)
+    axes.set_xlabel(f"Jaccard overlap{said}", labelpad=6, loc="left")
     return figure
 
 

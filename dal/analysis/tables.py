@@ -10,10 +10,11 @@ from dal.analysis.labels_to_target import labels_to_targets
 from dal.analysis.penalty import Penalty, penalty_matrix
 from dal.analysis.purchases import overlap, purchases
 from dal.analysis.row_figures import PARTS
-from dal.analysis.runs import SETTING, Runs
-from dal.analysis.statistics import at_budgets, measured, settings_of
+from dal.analysis.runs import Runs
+from dal.analysis.statistics import SETTING, at_budgets, measured, settings_of
 from dal.analysis.summary import summarise
 
+LESS_IS_BETTER = ("nll", "ece", "loss", "seconds", "bytes", "epochs")  # ends of names
 CANDIDATES = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 0.97, 0.98, 0.99)
 
 
@@ -77,8 +78,10 @@ def make_tables(
         targets: values that labels are counted to; None for two of each setting.
 
     Raises:
-        ValueError: if no round has the metric.
+        ValueError: if no round has the metric, or less of it is better.
     """
+    if metric.replace("_", "/").rpartition("/")[2] in LESS_IS_BETTER:
+        raise ValueError(f"strategies are compared by what is better the higher, got {metric}")
     rounds = measured(runs.finished, metric)
     settings = settings_of(rounds)
     chosen = {names: targets or reachable(of_it, metric) for names, of_it in settings}

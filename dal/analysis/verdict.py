@@ -10,7 +10,7 @@ from dal.analysis.statistics import FOR_A_CLAIM
 
 
 def verdict(summary: pd.DataFrame, reference: str = "random", targets: Sequence[float] = ()) -> str:
-    """Judge one setting: which strategy is best, and is its difference from the reference real?
+    """Judge one setting: which strategy is ahead, and is its difference from the reference real?
 
     Args:
         summary: its rows, see `dal.analysis.summary.summarise`.
@@ -28,7 +28,10 @@ def verdict(summary: pd.DataFrame, reference: str = "random", targets: Sequence[
         )
     others = known[(known["strategy"] != reference) & known["aubc_diff"].notna()]
     if others.empty:
-        return f"Nothing but {reference} has finished runs at seeds of its own: nothing to compare."
+        return (
+            f"No other strategy has a finished run at a seed of {reference} that covers the "
+            "budgets: nothing to compare."
+        )
     best = others.sort_values("aubc_diff", ascending=False, kind="stable").iloc[0]
     parts = [
         _best(best, reference),
@@ -54,7 +57,7 @@ def _best(best: pd.Series, reference: str) -> str:
             f"few to call the difference real."
         )
     if best.p_holm < 0.05:
-        return f"{best.strategy} is best, {gain}. The difference from {reference} is real."
+        return f"{best.strategy} is ahead, {gain}. The difference from {reference} is real."
     return f"{best.strategy} is ahead, {gain}, but chance may explain the difference."
 
 

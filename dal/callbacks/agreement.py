@@ -39,8 +39,9 @@ class PredictionAgreement(pl.Callback):
 
         def compare(inputs: Tensor, _: int) -> None:
             inputs = inputs.to(like)
-            both = pl_module(inputs), functional_call(pl_module, earlier, (inputs,))
-            pairs.append(torch.stack([logits.argmax(1) for logits in both]))
+            # What has two names in a module comes under both, as two tensors.
+            before = functional_call(pl_module, earlier, (inputs,), tie_weights=False)
+            pairs.append(torch.stack([logits.argmax(1) for logits in (pl_module(inputs), before)]))
 
         training = pl_module.training
         pl_module.eval()

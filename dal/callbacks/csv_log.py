@@ -14,7 +14,12 @@ class CsvLog(RoundLog):
         """Write the file anew, so that a continued run has every round once."""
         if run.directory is None:
             return
-        columns = [name for name, value in record.items() if isinstance(value, int | float)]
+        columns = {
+            name: None
+            for row in [record, *run.records]
+            for name, value in row.items()
+            if isinstance(value, int | float)
+        }
         text = io.StringIO()
         writer = csv.DictWriter(text, columns, extrasaction="ignore", lineterminator="\n")
         writer.writeheader()

@@ -37,7 +37,9 @@ class GroupAccuracy(pl.Callback):
         """Count a batch."""
         _, targets = batch
         first, self.seen = self.seen, self.seen + len(targets)
-        if not isinstance(outputs, Tensor) or outputs.shape != targets.shape:
+        if not isinstance(outputs, Tensor) or outputs.dtype != torch.long:
+            return
+        if outputs.shape != targets.shape:
             return
         right = (outputs == targets).long()
         values = torch.stack([torch.ones_like(right), right])  # [2, B]

@@ -48,8 +48,8 @@ class ProgressLog(RoundLog):
         """Say what is about to run, and show the bars on a terminal."""
         data = run.data
         state = f"{data.n_labelled} labelled, {data.pool.n_unlabelled} in the pool"
-        if data.labels_used != data.n_labelled:
-            state += f", {len(data.pool.held_out)} for validation"
+        if held_out := len(data.pool.held_out):
+            state += f", {held_out} for validation"
         plan = f"{run.rounds} rounds of {run.query_size}"
         title = escape(self.title or run.strategy)
         self._print(f"[bold]{title}[/]  {state}; {plan}", plain=True)

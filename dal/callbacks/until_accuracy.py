@@ -55,7 +55,7 @@ class UntilAccuracy(pl.Callback):
         """End the training if the epoch was good enough."""
         self.agree(trainer)
         right, rows = self._agreed
-        if right >= self.share * rows:
+        if not rows or right / rows >= self.share:
             trainer.should_stop = True
 
     def agree(self, trainer: pl.Trainer) -> None:

@@ -8,7 +8,11 @@ from dal.data.data import Data
 
 
 class Oracle(Protocol):
-    """Answers a query; the only thing that may know the label of a pool item."""
+    """Answers a query; the only thing that may know the label of a pool item.
+
+    A run that is continued asks again for the rows of its start and of validation: the answers to
+    these have to be the same.
+    """
 
     name: str
 

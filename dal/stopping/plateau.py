@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from dal.settings import Count, NotNegative, checked
+from dal.stopping.target_accuracy import ROUNDING
 
 
 @checked
@@ -30,7 +31,7 @@ def plateau(
     if not before:
         return None
     gain = max(last) - max(before)
-    if gain > 0 and gain >= min_delta:
+    if gain > 0 and gain >= min_delta - ROUNDING:
         return None
     return (
         f"val/accuracy {max(last):.4g} in the last {patience} rounds, {max(before):.4g} before them"

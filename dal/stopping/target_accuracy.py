@@ -4,6 +4,8 @@ from collections.abc import Sequence
 
 from dal.settings import Share, checked
 
+ROUNDING = 1e-6  # of accuracies, which are measured in float32: 0.9 is a little less there
+
 
 @checked
 def target_accuracy(*, val_accuracy: Sequence[float], accuracy: Share) -> str | None:
@@ -22,6 +24,6 @@ def target_accuracy(*, val_accuracy: Sequence[float], accuracy: Share) -> str | 
     >>> target_accuracy(val_accuracy=[0.7, 0.91], accuracy=0.9)
     'val/accuracy 0.91 has reached 0.9'
     """
-    if not val_accuracy or val_accuracy[-1] < accuracy:
+    if not val_accuracy or val_accuracy[-1] < accuracy - ROUNDING:
         return None
     return f"val/accuracy {val_accuracy[-1]:.4g} has reached {accuracy:g}"

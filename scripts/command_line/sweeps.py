@@ -108,14 +108,15 @@ class Sweep:
             if any(Path(note["directory"]).glob("wandb/offline-run-*"))
         }
         for depth in segments:
-            console.print(f"wandb   offline; to upload: wandb sync {runs}/{depth}/wandb/offline-*")
+            console.print("wandb   offline; to upload: ", end="")
+            console.print(f"wandb sync {runs}/{depth}/wandb/offline-*", markup=False)
         if not self.well:
             console.print("again   the same command runs what is missing")
         best = self._best()
         if best:
             console.print(f"best    {best}", markup=False)
         else:
-            console.print(f"next    python scripts/report.py {runs} --out report/")
+            console.print(f"next    python scripts/report.py {runs} --out report/", markup=False)
 
     def _best(self) -> str:
         """What a search over settings ended with, in words."""

@@ -6,8 +6,7 @@ from typing import Any
 
 import torch
 from published.claim import Finding, NotRunError, Options, judge
-from published.learning import compared
-from published.sweeps import finished, need
+from published.learning import on_repeated_images
 from torch import Tensor
 
 from dal.strategies.badge import badge
@@ -35,10 +34,7 @@ def stochastic_batches(options: Options) -> Finding:
     ours = f"{items:,} items, b = 10: PowerBALD {cheap:.3f} s, BatchBALD {dear:.2f} s"
     if options.quick:
         return Finding(ours, judge(direction=cheap < dear, size=False))
-    need(options, "MNIST/raw")
-    protocol = ["experiment=repeated_mnist", "strategy=random,bald,power_bald,batch_bald"]
-    table = compared(finished(options, "claim_7", *protocol, "seed=0,1,2"), 0.9)
-    last = table["final_mean"]
+    last = on_repeated_images(options)["final_mean"]
     lost = last["batch_bald"] - last["power_bald"]
     return Finding(
         f"{ours}; accuracy on repeated MNIST {last['power_bald']:.3f}, {last['batch_bald']:.3f}",

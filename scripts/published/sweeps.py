@@ -19,7 +19,7 @@ def sweep(options: Options, name: str, *overrides: str) -> Runs:
     Raises:
         ValueError: if a job failed, with its last line.
     """
-    name = f"{name}_quick" if options.quick else name
+    name += "_cuda" * (options.device == "cuda") + "_quick" * options.quick  # other protocols
     launcher = ["hydra/launcher=joblib", f"hydra.launcher.n_jobs={options.jobs}"]
     command = [sys.executable, str(ROOT / "train.py"), "-m", f"name={name}", "logger=none"]
     command += [f"data_dir={options.data.resolve()}", *overrides]

@@ -2,6 +2,7 @@ import math
 
 import pandas as pd
 import pytest
+import torch
 from made_runs import rounds, seeds
 
 from dal.analysis.labels_to_target import labels_to_target, labels_to_targets, quartiles, saving
@@ -16,6 +17,13 @@ def needed(*rows, target=0.9, last=40, interpolate=False):
 
 def test_the_first_measured_budget_at_the_target_counts():
     assert needed([0.8, 0.9, 0.95], [0.91, 0.8, 0.95], [0.1, 0.2, 0.95]) == [30, 20, 40]
+
+
+def test_a_share_that_float32_rounds_down_is_reached():
+    rounded = float(torch.tensor(324.0) / 360)
+    assert rounded < 0.9
+    assert needed([0.8, rounded, 0.95]) == [30]
+    assert needed([0.8, rounded, 0.95], interpolate=True) == [30]
 
 
 # From 0.8 at 20 to 0.96 at 30, 0.9 lies 0.1 / 0.16 of the way: 26.25.

@@ -75,6 +75,11 @@ def test_a_run_that_stopped_by_itself_is_finished(tmp_path):
         ("[" * 100_000 + "\n", "nested too deeply"),
         ('{"round": 0, "n_labelled": 1, "acquired": [0.5], "acquired_labels": [1]}\n', "acquired"),
         ('{"round": 0, "n_labelled": 1, "acquired": [5], "acquired_labels": []}\n', "one length"),
+        ('{"round": 0, "n_labelled": 1, "acquired": [-5], "acquired_labels": [1]}\n', "acquired"),
+        (
+            '{"round": 0, "n_labelled": 1, "acquired": [5], "acquired_labels": [99999999999]}\n',
+            "acquired_labels must lie between -1 and 1048575",
+        ),
         ("", "no finished round"),
     ],
 )  # fmt: skip

@@ -22,7 +22,7 @@ def said(**strategies):
 
 def test_a_difference_that_holds_at_every_seed_is_real():
     text = said(random=BASE, bald=above(0.1, 0.01), margin=above(0.0, 0.05))
-    assert text.startswith("bald is best, +10.")
+    assert text.startswith("bald is ahead, +10.")
     assert "The difference from random is real." in text
     assert "It needs 40 labels for 0.75, random never gets there." in text
     assert text.endswith("Not told apart from random: margin.")

@@ -6,6 +6,7 @@ import kit
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional
 
 from dal.data.data import Data, Groups, Normalise, TensorRows
 from dal.data.datamodule import ActiveDataModule
@@ -61,13 +62,22 @@ def test_groups_that_the_data_bring_are_judged_by_row(first, size):
     assert record["test/worst_group_accuracy"] == 1 / 3
 
 
-def test_a_module_that_says_nothing_of_its_predictions_has_no_groups(first):
+@pytest.mark.parametrize(
+    "tell",
+    [
+        lambda logits, targets: logits.sum(),
+        lambda logits, targets: functional.cross_entropy(logits, targets, reduction="none"),
+        lambda logits, targets: logits.argmax(1) == targets,
+    ],
+    ids=["one number", "losses", "whether it is right"],
+)
+def test_a_module_that_says_nothing_of_its_predictions_has_no_groups(first, tell):
     class Silent(kit.PlainModule):
         def __init__(self):
             super().__init__(width=3)
 
         def test_step(self, batch, batch_idx):
-            return self(batch[0]).sum()
+            return tell(self(batch[0]), batch[1])
 
     record = first(told(), Silent)
     assert not [name for name in record if "group" in name]

@@ -3,13 +3,16 @@
 import json
 from dataclasses import replace
 from functools import partial
+from io import StringIO
 
 import kit
 import pytest
 import torch
+from rich.console import Console
 from toys import trainer
 
 from dal.callbacks.csv_log import CsvLog
+from dal.callbacks.progress import ProgressLog
 from dal.data.data import Data, Normalise, SelectedRows, TensorRows
 from dal.data.datamodule import ActiveDataModule
 from dal.data.scenarios.out_of_distribution import out_of_distribution
@@ -228,6 +231,14 @@ def test_a_record_that_cannot_have_been_is_refused(tmp_path, field, value, said)
     file.write_text("".join(json.dumps(r) + "\n" for r in ({**first, field: value}, second)))
     with pytest.raises(ValueError, match=rf"damaged in line 1 .*({said})"):
         buy(tmp_path, rounds=1)
+
+
+def test_rows_of_no_class_are_not_told_as_rows_for_validation():
+    out = StringIO()
+    log = ProgressLog(console=Console(file=out))
+    buy(data=module(initial="random", val_size=0), rounds=0, logs=[log])
+    assert "in the pool" in out.getvalue()
+    assert "for validation" not in out.getvalue()
 
 
 def test_the_table_for_a_spreadsheet_has_the_same_columns_in_each_round(tmp_path):

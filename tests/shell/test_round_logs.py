@@ -15,7 +15,7 @@ from trainer_log import TrainerLog
 from dal.callbacks.csv_log import CsvLog
 from dal.callbacks.curve import Curve
 from dal.callbacks.progress import ProgressLog
-from dal.callbacks.round_log import RoundLog
+from dal.callbacks.round_log import RoundLog, Run
 from dal.data.datamodule import ActiveDataModule
 from dal.loop import PLAIN_TRAINER, run_rounds
 from dal.strategies.margin import margin
@@ -209,6 +209,14 @@ def test_the_csv_file_of_a_continued_run_has_every_round_once(run, tmp_path):
     run(CsvLog(), directory=tmp_path)
     rows = table_of(tmp_path)
     assert [row["round"] for row in rows] == ["0", "1", "2"]
+
+
+def test_a_number_that_some_rounds_lack_has_a_column(tmp_path):
+    records = [{"round": n, "kappa": kappa} for n, kappa in enumerate((None, 0.5, None))]
+    for log, last in ((CsvLog(), 2), (CsvLog(), 3)):
+        run = Run(None, "random", 3, 1, tmp_path, records[:last])
+        log.on_round_end(run, records[last - 1])
+    assert [row["kappa"] for row in table_of(tmp_path)] == ["", "0.5", ""]
 
 
 def test_a_round_without_training_leaves_its_loss_empty(run, tmp_path):

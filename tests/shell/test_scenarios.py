@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.nn.functional import interpolate
 
-from dal.data.data import Data, Groups, Normalise, TensorRows
+from dal.data.data import Data, Groups, ItemRows, Normalise, TensorRows
 from dal.data.datamodule import ActiveDataModule
 from dal.data.digits import digits
 from dal.data.scenarios.corrupted import STRENGTHS, corrupted
@@ -111,6 +111,15 @@ def test_another_dataset_joins_the_pool_without_classes():
     assert mixed.tolist() == [joined[5], 3, joined[-1], 0]
     assert len(data.test) == 90
     assert len(out_of_distribution(numbered(), [1], other).train) == 140
+
+
+def test_another_dataset_may_be_one_that_is_read_item_by_item():
+    items = [(torch.full((1,), float(i)), i % 3) for i in range(9)]
+    rows = ItemRows(items)
+    data = Data(rows, rows, ("a", "b", "c"), Normalise())
+    joined = out_of_distribution(data, other=data).train
+    assert joined[[0, 4]].flatten().tolist() == [0, 4]
+    assert sorted(joined[torch.arange(9, 18)].flatten().tolist()) == [*range(9)]
 
 
 def test_another_dataset_of_another_shape_or_scale_is_refused():

@@ -7,11 +7,13 @@ from itertools import pairwise, product
 import kit
 import pytest
 import torch
+from torch import nn
 from trainer_log import TrainerLog
 
 from dal.callbacks.agreement import PredictionAgreement, kappa
 from dal.data.datamodule import ActiveDataModule
 from dal.loop import PLAIN_TRAINER
+from dal.models.classifier import Classifier
 from dal.run_directory import RunDirectory
 from dal.stopping.budget import budget
 from dal.stopping.max_score import max_score
@@ -169,6 +171,27 @@ def test_a_module_that_is_compared_is_left_as_it_was(toy):
     assert -1 <= look.kappa < 1
     assert module.training
     assert all(torch.equal(module.state_dict()[name], value) for name, value in before.items())
+
+
+class Tied(nn.Module):
+    """A network whose first layer has its weights twice, under two names."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.again, self.last = nn.Linear(4, 4), nn.Linear(4, 4), nn.Linear(4, 3)
+        self.again.weight = self.first.weight
+
+    def forward(self, inputs):
+        return self.last(self.again(self.first(inputs).relu()))
+
+
+def test_models_are_compared_whose_weights_have_two_names(toy):
+    data, module, other = toy(), Classifier(Tied(), 3), Classifier(Tied(), 3)
+    look = PredictionAgreement(data, {n: v.clone() for n, v in other.state_dict().items()})
+    look.on_test_end(PLAIN_TRAINER(accelerator="cpu", max_epochs=1), module)
+    with torch.no_grad():
+        inputs = torch.cat([*data.stop_dataloader()])
+        assert look.kappa == kappa(module(inputs).argmax(1), other(inputs).argmax(1), 3)
 
 
 def test_the_stop_set_is_the_same_in_every_round_and_was_in_the_first_pool():

@@ -22,6 +22,11 @@ def round_of(wanted=2, **fields):
     return base | fields
 
 
+def measured(accuracy):
+    """An accuracy as a training measures it, with the precision of float32."""
+    return float(torch.tensor(accuracy))
+
+
 def accuracies(*values):
     return [round_of(**{"val/accuracy": value}) for value in values]
 
@@ -53,7 +58,10 @@ def test_a_budget_can_be_used_up_to_the_last_tenth():
     assert decide([partial(budget, limit=0.299)], [wanted]) == (2, None)
 
 
-@pytest.mark.parametrize(("last", "stops"), [(0.89, False), (0.9, True), (0.95, True)])
+@pytest.mark.parametrize(
+    ("last", "stops"),
+    [(0.89, False), (0.9, True), (measured(0.9), True), (measured(0.8999), False), (0.95, True)],
+)
 def test_a_target_is_reached_by_the_last_round(last, stops):
     reason = stopped(partial(target_accuracy, accuracy=0.9), accuracies(0.95, last))
     assert (reason is not None) == stops
@@ -68,6 +76,8 @@ def test_a_target_is_reached_by_the_last_round(last, stops):
         ([0.5, 0.4, 0.51], 0.0, False),
         ([0.5, 0.51, 0.4], 0.0, False),
         ([0.5, 0.51, 0.51], 0.02, True),
+        ([measured(0.8), measured(0.81), 0.5], 0.01, False),
+        ([measured(0.8), measured(0.809), 0.5], 0.01, True),
         ([0.5, 0.51, 0.75], 0.25, False),
         ([0.1, 0.9, 0.5, 0.8], 0.0, True),
     ],

@@ -165,6 +165,16 @@ def test_a_training_that_never_fits_its_labels_has_all_its_epochs():
     assert record["train/epochs"] == 5
 
 
+def test_a_share_of_rows_is_reached_by_just_so_many():
+    callback, trainer = UntilAccuracy(0.55), Two()
+    callback.load_state_dict({"right": 54, "rows": 100})
+    callback.on_train_epoch_end(trainer, None)
+    assert not trainer.should_stop
+    callback.load_state_dict({"right": 55, "rows": 100})
+    callback.on_train_epoch_end(trainer, None)
+    assert trainer.should_stop
+
+
 def test_no_hook_is_left_on_the_module():
     made = []
 

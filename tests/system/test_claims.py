@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import torch
 from cli import ROOT
@@ -124,9 +125,50 @@ def test_a_speed_is_compared_with_its_share_of_the_reported_time(size, monkeypat
     assert verdict(40.0) == (DIRECTION if size == "small" else REPRODUCED)
 
 
-def test_claim_10_three_seeds_do_not_rank():
+def test_claims_7_and_8_look_at_the_same_runs_on_every_device(monkeypatch):
+    asked = []
+
+    def ask(options, *protocol):
+        asked.append(protocol)
+        raise NotRunError("only asked")
+
+    monkeypatch.setattr(learning, "finished", ask)
+    monkeypatch.setattr(learning, "need", lambda *_: None)
+    monkeypatch.setattr(speed, "samples", lambda *_: None)
+    monkeypatch.setattr(speed, "seconds", lambda *_: 1.0)
+    for device in ("cpu", "cuda"):
+        for attempt in (learning.repeated_images, speed.stochastic_batches):
+            with pytest.raises(NotRunError):
+                attempt(Options(device=device))
+    assert asked[0] == asked[1] != asked[2] == asked[3]
+
+
+def test_a_target_that_a_run_never_reaches_is_no_saving():
+    table = pd.DataFrame({"saving_0.9": [0.5, 0.6], "saving_bound_0.9": ["at most", ""]})
+    assert learning.saved(table, 0.75)
+    assert not learning.saved(table, 0.55)
+    assert not learning.saved(table.replace("at most", "at least"), 0.75)
+
+
+@pytest.mark.parametrize("quick", [True, False])
+def test_a_short_version_that_ends_before_the_target_refutes_nothing(quick, monkeypatch):
+    names = {"experiment": "e", "dataset": "d", "model": "m", "seed": 0}
+    rounds = [
+        names | {"strategy": name, "n_labelled": labels, "test/accuracy": labels / 100}
+        for name in ("random", "bald", "variation_ratios")
+        for labels in (20, 30)
+    ]
+    monkeypatch.setattr(learning, "finished", lambda *_: pd.DataFrame(rounds))
+    monkeypatch.setattr(learning, "need", lambda *_: None)
+    claim = Claim(5, "a", "b", learning.dbal_table)
+    said = table.attempt(claim, Options(quick=quick)).verdict
+    assert said.startswith("not run: too short" if quick else FAILED)
+
+
+def test_claim_10_three_seeds_do_not_rank_and_what_was_chosen_is_said():
     found = power.seeds_decide(Options())
     assert found.verdict == REPRODUCED, found.ours
+    assert "chosen after the results were seen" in found.ours
 
 
 def test_power_is_the_share_of_experiments_that_find_a_difference():

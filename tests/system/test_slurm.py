@@ -155,7 +155,7 @@ def test_a_cancelled_job_closes_its_run_and_is_not_requeued(cluster, tmp_path):
     with Sweep(cluster, tmp_path, ["margin"], waiting=["margin"]) as sweep:
         sweep.until_it_waits("margin")
         sweep.launcher.send_signal(signal.SIGINT)
-        assert sweep.launcher.wait(120) == 1
+        assert sweep.launcher.wait(120) == 130
         assert sweep.job("margin")["JobState"] == "RUNNING"
         cluster.call("scancel", sweep.name("margin"))
         sweep.until("margin", "CANCELLED", "PENDING")

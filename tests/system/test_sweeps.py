@@ -129,7 +129,7 @@ def test_an_interrupted_sweep_says_what_was_done_so_far(train, folder, edge, mon
     real = edge.experiment
     monkeypatch.setattr(edge, "experiment", experiment)
     ended = train("-m", "seed=range(3)", *SHORT)
-    assert ended.code == 1
+    assert ended.code == 130
     assert told(ended.out) == "3 runs: 1 ran, 1 interrupted, 1 not begun"
     assert "again   the same command runs what is missing" in ended.out
     assert ended.err.startswith("interrupted; the same command continues")

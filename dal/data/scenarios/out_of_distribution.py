@@ -25,6 +25,7 @@ class JoinedRows:
         self.first = first
         self.second = second
         self.targets = targets
+        self.dtype = torch.promote_types(first[[0]].dtype, second[[0]].dtype)
 
     def __len__(self) -> int:
         return len(self.first) + len(self.second)
@@ -32,9 +33,14 @@ class JoinedRows:
     def __getitem__(self, indices: Tensor | Sequence[int]) -> Tensor:
         numbers = torch.arange(len(self))[torch.as_tensor(indices)]
         late = numbers >= len(self.first)
-        read = [self.first[numbers[~late]], self.second[numbers[late] - len(self.first)]]
-        place = torch.cat([(~late).nonzero().squeeze(1), late.nonzero().squeeze(1)])
-        return torch.cat(read)[place.argsort()]
+        places = (~late).nonzero().squeeze(1), late.nonzero().squeeze(1)
+        parts = (
+            (self.first, numbers[places[0]]),
+            (self.second, numbers[places[1]] - len(self.first)),
+        )
+        wanted = [(rows, own) for rows, own in parts if len(own) or not len(numbers)]
+        read = [rows[own].to(self.dtype) for rows, own in wanted]  # not all can read no rows
+        return torch.cat(read)[torch.cat(places).argsort()]
 
 
 @checked

@@ -27,6 +27,10 @@ def out(tmp_path_factory):
     (out / "figures/old").mkdir(parents=True)
     (out / "figures/old/aubc.png").write_bytes(b"old")
     (out / "mine.txt").write_text("kept")
+    (out / "figures/mine.pdf").write_bytes(b"kept")
+    (out / "tables").mkdir()
+    (out / "tables/mine.csv").write_text("kept")
+    (out / ".written").write_text("figures/old/aubc.png\nfigures/../mine.txt\nmine.txt\n\n")
     write_report(read_runs(root / "default"), out)
     return out
 
@@ -51,12 +55,12 @@ def test_every_figure_is_there_as_png_and_pdf_and_older_ones_are_gone(out):
             files = {file.stem: file for file in (out / "figures" / setting).glob(f"*.{kind}")}
             assert set(files) == FIGURES
             assert all(file.read_bytes().startswith(start) for file in files.values())
-    assert {file.name for file in (out / "figures").iterdir() if file.is_file()} == {
-        f"{name}.{kind}" for name in ("pairwise_penalty", "critical_difference")
-        for kind in ("png", "pdf")
-    }  # fmt: skip
+    over_all = {f"{n}.{k}" for n in ("pairwise_penalty", "critical_difference")
+                for k in ("png", "pdf")}  # fmt: skip
+    files = {file.name for file in (out / "figures").iterdir() if file.is_file()}
+    assert files == {*over_all, "mine.pdf"}
     assert not (out / "figures/old").exists()
-    assert (out / "mine.txt").read_text() == "kept"
+    assert (out / "mine.txt").read_text() == (out / "tables/mine.csv").read_text() == "kept"
     assert not list(out.rglob("*.partial"))
 
 
@@ -70,7 +74,7 @@ def test_the_summary_has_a_row_per_data_set_model_and_strategy(out):
     assert bald["p_holm"] < 0.05
     assert {file.stem for file in (out / "tables").glob("*.csv")} == {
         "curves", "labels_to_target", "pairwise_penalty", "timings", "overlap", "class_balance",
-        "problems",
+        "problems", "mine",
     }  # fmt: skip
 
 
@@ -85,9 +89,9 @@ def test_the_page_needs_nothing_but_itself(out):
 
 def test_the_page_says_who_won_and_what_is_missing(out):
     text = Page((out / "index.html").read_text()).text
-    assert "bald is best" in text
+    assert "The difference from random is real" in text
     assert "Not told apart from random: margin" in text
-    assert "bald is ahead" in text  # two seeds are too few
+    assert "Fewer than 5 paired seeds are too few" in text
     assert "<b>$x$/seed=0: unfinished" in text
     assert "no claim about bald (2), margin (2)" in text
     assert "21 of 22 runs finished" in text
@@ -103,3 +107,38 @@ def test_a_sweep_without_a_finished_run_waits(tmp_path):
     write(tmp_path / "runs/e/d-m/bald/seed=0", finished(0.5, 0.6, 0.7)[:1])
     with pytest.raises(ValueError, match="none of 1 runs is finished"):
         write_report(read_runs(tmp_path / "runs"), tmp_path / "out")
+
+
+@pytest.mark.parametrize("metric", ["test/nll", "test/ece", "train/loss", "train_seconds"])
+def test_what_is_better_the_lower_is_refused(metric, out, tmp_path):
+    with pytest.raises(ValueError, match=f"better the higher, got {metric}"):
+        write_report(read_runs(out.parent / "default"), tmp_path, metric=metric)
+
+
+def test_runs_that_lack_the_metric_do_not_keep_the_others_from_a_report(tmp_path):
+    for strategy in ("random", "bald", "margin"):
+        for seed in range(2):
+            records = finished(*CURVES[strategy])
+            if strategy != "margin":
+                records = [one | {"val/accuracy": one["test/accuracy"]} for one in records]
+            write(tmp_path / f"e/d-m/{strategy}/seed={seed}", records)
+    tables = write_report(read_runs(tmp_path / "e"), tmp_path / "out", metric="val/accuracy")
+    assert set(tables.summary["strategy"]) == {"random", "bald"}
+
+
+def test_rows_of_no_class_are_paid_for_and_no_run_is_lost_by_them(tmp_path):
+    for strategy, labels in (("random", [[0, -1], [-1, -1]]), ("bald", [[0, 1], [2, 2]])):
+        for seed in range(5):
+            records = finished(*CURVES[strategy], labels=labels)
+            paid = [label for bought in labels for label in bought]
+            for record in records:
+                record["n_no_class"] = paid[: 2 * record["round"]].count(-1)
+                record["n_labelled"] -= record["n_no_class"]
+            write(tmp_path / f"e/d-m/{strategy}/seed={seed}", records)
+    runs = read_runs(tmp_path / "e")
+    tables = write_report(runs, tmp_path / "out")
+    assert runs.problems == []
+    assert set(tables.summary["n_seeds"]) == {5}
+    assert set(tables.curves["n_labelled"]) == {4, 6, 8}
+    bought = tables.class_balance[tables.class_balance["strategy"] == "random"]
+    assert list(bought["classes_per_query"]) == [1.0, 0.0]
