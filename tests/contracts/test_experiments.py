@@ -107,7 +107,7 @@ def test_an_experiment_runs(edge, data_dir, name, tmp_path):
     accuracy = edge.experiment(config, tmp_path / "run", name, sweep=False)
     assert 0 <= accuracy <= 1
     lines = (tmp_path / "run/rounds.jsonl").read_text().splitlines()
-    assert len(lines) == 2
+    assert len(lines) == config.rounds + 1
 
 
 @pytest.mark.parametrize("name", NAMES)

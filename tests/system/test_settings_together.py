@@ -78,7 +78,7 @@ def test_settings_of_an_unknown_option_are_not_told_as_unknown(train):
 def test_each_job_of_a_sweep_tells_its_own_and_the_others_run(train, records):
     ended = train("-m", "logger=none", "seed=0,-1", "rounds=0", "steps=1", "posterior.samples=2")
     assert ended.code == 1
-    assert "error in random digits-cnn seed=-1: seed must be a whole number" in ended.err
+    assert "error in [2/2] random digits-cnn seed=-1: seed must be a whole number" in ended.err
     assert len(records("default/digits-cnn/random/seed=0")) == 1
     assert not Path("runs/default/digits-cnn/random/seed=-1").exists()
 
@@ -147,7 +147,10 @@ def test_an_own_primary_file_is_read_with_its_faults(train, folder):
         ("~checkpoint", "checkpoint has no value"),
         ("name=${nope}", "error: name: Interpolation key 'nope' not found\n"),
         ("logger.tags=[${nope}]", "error: logger.tags[0]: Interpolation key 'nope' not found\n"),
-        ("experiment=nothing", "experiment=nothing is unknown; there are: cifar10_folder"),
+        (
+            "experiment=nothing",
+            "experiment=nothing is unknown; there are: badge_mlp, batchbald_mnist",
+        ),
     ],
 )
 def test_what_is_told_of_an_override_can_be_followed(train, override, said):
