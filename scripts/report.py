@@ -27,7 +27,7 @@ def main() -> None:
     """Read the runs and write the report; again whenever one changed, if asked to watch."""
     options = _options()
     console = Console(soft_wrap=True, highlight=False)
-    console.width = max(console.width, 100)
+    console.width = max(console.width, 120)
     try:
         if options.watch is None:
             _report(options, console)
