@@ -13,10 +13,10 @@ from dal.acquisition_signature import (
     check_positions,
     inputs_of,
     leaves_of,
-    name_of,
     parts_of,
 )
 from dal.seeding import child_of
+from dal.signatures import name_of
 
 Pick = Callable[[str, Tensor, int], Tensor]
 """Path of a leaf, [F] long positions of the pool that are free, n -> [n] long places in them."""

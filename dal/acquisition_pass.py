@@ -22,7 +22,6 @@ from dal.acquisition_signature import (
     check_scores,
     inputs_of,
     is_score,
-    name_of,
     wants_last_layer,
 )
 from dal.acquisition_storage import Storage
@@ -33,6 +32,7 @@ from dal.posteriors.deterministic import Deterministic
 from dal.posteriors.posterior import Posterior, Predict, Prediction, head_of
 from dal.predictions_check import Sameness, check_told_apart
 from dal.seeding import generator_for
+from dal.signatures import name_of
 
 SCORE = "score"  # where the scores of the shared score function are kept, beside those of leaves
 MODEL = "model "  # in front of features that enter the last layer, where others were asked for

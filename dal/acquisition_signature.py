@@ -11,6 +11,7 @@ from torch import Tensor
 
 from dal.functional.gradients import LAST_LAYER
 from dal.functional.information import mean_log_probs
+from dal.signatures import asked_by, name_of
 
 Strategy = Callable[..., Tensor]
 
@@ -31,23 +32,7 @@ def inputs_of(strategy: Strategy) -> frozenset[str]:
     Raises:
         ValueError: if it needs a name outside the vocabulary that its YAML does not set.
     """
-    bound = strategy.keywords if isinstance(strategy, partial) else {}
-    try:
-        parameters = inspect.signature(strategy).parameters
-    except ValueError as error:
-        raise ValueError(f"strategy {name_of(strategy)} cannot take {sorted(bound)}") from error
-    asked = frozenset(name for name in parameters if name in VOCABULARY and name not in bound)
-    unknown = [
-        name
-        for name, parameter in parameters.items()
-        if name not in VOCABULARY and parameter.default is inspect.Parameter.empty
-    ]
-    if unknown:
-        raise ValueError(
-            f"strategy {name_of(strategy)} needs {', '.join(unknown)}, which is neither set in its "
-            f"YAML nor one of {', '.join(sorted(VOCABULARY))}"
-        )
-    return asked
+    return frozenset(asked_by(strategy, VOCABULARY, kind="strategy"))
 
 
 def is_score(strategy: Strategy) -> bool:
@@ -109,12 +94,6 @@ def _hint(annotation: Any, known: dict[str, Any]) -> Any:
 
 def _marked(hint: Any) -> bool:
     return LAST_LAYER in getattr(hint, "__metadata__", ()) or any(map(_marked, get_args(hint)))
-
-
-def name_of(strategy: Callable[..., Any]) -> str:
-    """Name of the function behind a strategy, or behind a partial of any other."""
-    function = strategy.func if isinstance(strategy, partial) else strategy
-    return getattr(function, "__name__", type(function).__name__)
 
 
 def takes_given_features(strategy: Strategy, score: Strategy | None) -> bool:

@@ -11,7 +11,7 @@ import lightning.pytorch as pl
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from torch import Tensor
 
-from dal.acquisition_signature import Strategy, name_of, takes_given_features
+from dal.acquisition_signature import Strategy, takes_given_features
 from dal.callbacks.acquire import Acquire
 from dal.callbacks.agreement import PredictionAgreement
 from dal.callbacks.round_log import Record, RoundLog, Run
@@ -32,6 +32,7 @@ from dal.round import Trainings, run_round
 from dal.run_directory import RunDirectory
 from dal.seeding import global_seed
 from dal.settings import Count, Number, Share, checked
+from dal.signatures import name_of
 from dal.stopping.criteria import Criterion, asks, check_criteria
 
 StartWeights = Callable[[pl.LightningModule, Mapping[str, Tensor]], None]

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from dal.acquisition_gather import features_of
 from dal.acquisition_pass import MODEL, SCORE, Pass
-from dal.acquisition_signature import TARGET, Strategy, inputs_of, name_of
+from dal.acquisition_signature import TARGET, Strategy, inputs_of
 from dal.acquisition_storage import Storage
 from dal.data.datamodule import ActiveDataModule
 from dal.functional.costs import Sizes
@@ -19,6 +19,7 @@ from dal.posteriors.posterior import Posterior
 from dal.preflight_memory import HOST, Memory, free_of, leaf_cost, memory_of
 from dal.preflight_times import pass_seconds, speeds_of
 from dal.seeding import generator_for
+from dal.signatures import name_of
 
 ROWS = 4  # of which the model tells how wide its features are
 

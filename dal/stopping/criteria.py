@@ -5,13 +5,12 @@ when the query is made and before anything is bought, and answers None to go on,
 or how many of the wanted labels may be bought. So a continued run decides as it did before.
 """
 
-import inspect
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from typing import Any, NamedTuple
 
-from dal.acquisition_signature import Strategy, is_score, name_of, needs_of
+from dal.acquisition_signature import Strategy, is_score, needs_of
 from dal.callbacks.round_log import Record
+from dal.signatures import asked_by, name_of
 
 Criterion = Callable[..., str | int | None]
 
@@ -48,7 +47,7 @@ VALUES: Mapping[str, Callable[[Sequence[Record]], Any]] = {
     "records": lambda records: records,
     "val_accuracy": _val_accuracy,
     "prediction_agreement": lambda records: [
-        record["prediction_agreement"] for record in records[1:]
+        record.get("prediction_agreement") for record in records[1:]
     ],
     "scores": lambda records: records[-1]["scores"],
     "cost_used": lambda records: records[-1].get("cost_used", records[-1]["labels_used"]),
@@ -73,7 +72,7 @@ def decide(criteria: Sequence[Criterion], records: Sequence[Record]) -> Decision
     """
     n, reasons = len(records[-1]["acquired"]), list[str]()
     for criterion in criteria:
-        said = criterion(**{name: VALUES[name](records) for name in asked_by(criterion)})
+        said = criterion(**{name: VALUES[name](records) for name in values_of(criterion)})
         if isinstance(said, str):
             reasons.append(f"{name_of(criterion)}: {said}")
         elif said is not None and (type(said) is not int or said < 1):
@@ -85,30 +84,18 @@ def decide(criteria: Sequence[Criterion], records: Sequence[Record]) -> Decision
     return Decision(0 if reasons else n, "; ".join(reasons) or None)
 
 
-def asked_by(criterion: Criterion) -> list[str]:
+def values_of(criterion: Criterion) -> tuple[str, ...]:
     """Names of `VALUES` that a criterion asks for.
 
     Raises:
         ValueError: if it needs another name that its YAML does not set.
     """
-    bound = criterion.keywords if isinstance(criterion, partial) else {}
-    parameters = inspect.signature(criterion).parameters
-    lacking = [
-        name
-        for name, parameter in parameters.items()
-        if name not in VALUES and parameter.default is inspect.Parameter.empty
-    ]
-    if lacking:
-        raise ValueError(
-            f"stopping criterion {name_of(criterion)} needs {', '.join(lacking)}, which is neither "
-            f"set nor one of {', '.join(VALUES)}"
-        )
-    return [name for name in parameters if name in VALUES and name not in bound]
+    return asked_by(criterion, VALUES, kind="stopping criterion")
 
 
 def asks(criteria: Sequence[Criterion], name: str) -> bool:
     """Whether one of the criteria looks at a value."""
-    return any(name in asked_by(criterion) for criterion in criteria)
+    return any(name in values_of(criterion) for criterion in criteria)
 
 
 def check_criteria(
@@ -116,7 +103,7 @@ def check_criteria(
 ) -> None:
     """Raise ValueError if a criterion looks at what this run will not have."""
     for criterion in criteria:
-        names, name = asked_by(criterion), name_of(criterion)
+        names, name = values_of(criterion), name_of(criterion)
         if "val_accuracy" in names and not val_size:
             raise ValueError(
                 f"stopping={name} looks at the accuracy on validation rows and there are none; "

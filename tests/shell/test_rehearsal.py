@@ -8,11 +8,12 @@ import torch
 from torch import nn
 
 from dal.acquisition import query
-from dal.acquisition_signature import inputs_of, is_score, name_of, rehearse
+from dal.acquisition_signature import inputs_of, is_score, rehearse
 from dal.data.datamodule import ActiveDataModule
 from dal.models.networks import Split
 from dal.posteriors.deterministic import Deterministic
 from dal.posteriors.posterior import head_of
+from dal.signatures import name_of
 from dal.strategies.bald import bald
 from dal.strategies.coreset import coreset
 from dal.strategies.mean_std import mean_std

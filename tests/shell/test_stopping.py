@@ -7,7 +7,7 @@ import torch
 
 from dal.callbacks.agreement import kappa
 from dal.stopping.budget import budget
-from dal.stopping.criteria import VALUES, asked_by, check_criteria, decide
+from dal.stopping.criteria import VALUES, check_criteria, decide, values_of
 from dal.stopping.max_score import max_score
 from dal.stopping.plateau import plateau
 from dal.stopping.stabilisation import stabilisation
@@ -143,11 +143,11 @@ def test_any_other_answer_is_refused(answer):
 
 def test_a_criterion_may_ask_for_what_is_known_alone():
     with pytest.raises(ValueError, match=r"needs odd, which is neither set nor one of records"):
-        asked_by(lambda *, records, odd: None)
-    assert asked_by(partial(lambda *, records, odd: None, odd=1)) == ["records"]
+        values_of(lambda *, records, odd: None)
+    assert values_of(partial(lambda *, records, odd: None, odd=1)) == ("records",)
     settings = {"limit": budget, "accuracy": target_accuracy, "threshold": max_score}
     for name, criterion in settings.items():
-        assert set(asked_by(partial(criterion, **{name: 1}))) <= VALUES.keys()
+        assert set(values_of(partial(criterion, **{name: 1}))) <= VALUES.keys()
 
 
 def test_what_a_criterion_will_not_find_is_refused():
