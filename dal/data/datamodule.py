@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import lightning.pytorch as pl
 import torch
@@ -16,6 +16,7 @@ from dal.data.costs import Costs, costs_of_rows
 from dal.data.data import Data, Rows
 from dal.data.start import Start, first_rows
 from dal.data.view import View
+from dal.data.watched import Target, check_target, stop_rows, target_rows
 from dal.oracles.answers import ask
 from dal.oracles.dataset import DatasetOracle, Oracle
 from dal.pieces import Pieces
@@ -23,7 +24,6 @@ from dal.pool import LabelledPool
 from dal.seeding import generator_for
 from dal.settings import Count, Number, checked
 
-Target = Literal["pool", "test", "given"]
 WHOLE = slice(None)
 
 
@@ -84,13 +84,7 @@ class ActiveDataModule(pl.LightningDataModule):
     ) -> None:
         super().__init__()
         self.data = data
-        if target not in ("pool", "test", "given"):
-            raise ValueError(f"target must be pool, test or given, got {target!r}")
-        if target == "given" and (data.target is None or not len(data.target)):
-            raise ValueError(
-                "target=given needs a dataset that brings target inputs and this one has none; "
-                "use dataset=tensors with target_inputs in the file, or target=pool"
-            )
+        check_target(target, data)
         self.oracle = oracle(data)
         self.batch_size = batch_size
         self.eval_batch_size = eval_batch_size
@@ -253,26 +247,13 @@ class ActiveDataModule(pl.LightningDataModule):
         Raises:
             ValueError: if there is nothing to draw from.
         """
-        inputs: Rows | Tensor = self.data.train
-        rows = self.pool.unlabelled
-        if self.target == "test":
-            inputs, rows = self.data.test, torch.arange(len(self.data.test))
-        elif self.target == "given" and self.data.target is not None:
-            inputs, rows = self.data.target, torch.arange(len(self.data.target))
-        if not len(rows):
-            raise ValueError("the target set is empty, as the pool is; use target=test")
-        generator = generator_for(self.seed, "target", self.round)
-        drawn = rows[torch.randperm(len(rows), generator=generator)[: self.target_size]]
-        return self._sequential(self._view(inputs, drawn), part)
+        rows = target_rows(self.target, self.data, self.pool, self.target_size, self.seed)
+        return self._sequential(self._view(*rows), part)
 
     def stop_dataloader(self) -> DataLoader[Any]:
         """Inputs of the stop set, the same rows of the first round's pool in each; no labels."""
-        first = torch.ones(self.pool.size, dtype=torch.bool)
-        first[self.pool.held_out] = False
-        first[list(self.pool.history[0].indices)] = False
-        rows = first.nonzero().squeeze(1)
-        drawn = torch.randperm(len(rows), generator=generator_for(self.seed, "stop"))
-        return self._sequential(self._view(self.data.train, rows[drawn[: self.stop_set_size]]))
+        rows = stop_rows(self.pool, self.stop_set_size, self.seed)
+        return self._sequential(self._view(self.data.train, rows))
 
     def val_dataloader(self) -> DataLoader[Any] | list[Any]:
         """Validation rows with the oracle's labels, or nothing if there are none of a class.
