@@ -1,18 +1,11 @@
 """Every option of every config group composes, and nothing is wrong with its settings."""
 
-import importlib.util
-from pathlib import Path
-
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
-from hydra.core.hydra_config import HydraConfig
-from omegaconf import open_dict
+from edge import CONF, composed, train_module
 
 from dal.configuration import BY_NAME, KNOWN
 
-ROOT = Path(__file__).parents[2]
-CONF = ROOT / "conf"
 OPTIONS = sorted(
     (file.parent.name, file.stem) for file in CONF.glob("*/*.yaml") if file.parent.name != "hydra"
 )
@@ -27,19 +20,7 @@ NEEDED = {
 @pytest.fixture(scope="module")
 def edge():
     """The module of the command line."""
-    spec = importlib.util.spec_from_file_location("train", ROOT / "train.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def composed(*overrides):
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        config = compose("config", overrides=[*overrides], return_hydra_config=True)
-    HydraConfig.instance().set_config(config)
-    with open_dict(config):
-        del config["hydra"]
-    return config
+    return train_module()
 
 
 @pytest.mark.parametrize(("group", "option"), OPTIONS)

@@ -1,19 +1,13 @@
 """Every experiment of the configuration really runs, cut down to two rounds of a few steps."""
 
-import importlib.util
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from hydra import compose, initialize_config_dir
-from hydra.core.hydra_config import HydraConfig
-from omegaconf import open_dict
+from edge import CONF, composed, train_module
 from PIL import Image
 from torchvision import datasets
 
-ROOT = Path(__file__).parents[2]
-CONF = ROOT / "conf"
 NAMES = sorted(file.stem for file in (CONF / "experiment").glob("*.yaml"))
 OWN = {  # the strategies that they are about, and what suits little data
     "badge_mlp": ["strategy=badge"],
@@ -67,24 +61,12 @@ def data_dir(tmp_path_factory):
 def edge(monkeypatch):
     """The module of the command line, beside a CIFAR-10 that has no files."""
     monkeypatch.setattr(datasets, "CIFAR10", cifar10)
-    spec = importlib.util.spec_from_file_location("train", ROOT / "train.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return train_module()
 
 
 def cifar10(root, *, train, download):
     images, classes = digits(TRAIN if train else TEST, 32)
     return SimpleNamespace(data=images[..., None].repeat(3, 3), targets=classes.tolist())
-
-
-def composed(*overrides):
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        config = compose("config", overrides=[*overrides], return_hydra_config=True)
-    HydraConfig.instance().set_config(config)
-    with open_dict(config):
-        del config["hydra"]
-    return config
 
 
 def cut(config):

@@ -1,12 +1,12 @@
 """The command line inside the test process, in an empty folder, without W&B's machine probes."""
 
-import importlib.util
 import json
 import sys
 from dataclasses import dataclass
 
 import pytest
 from cli import ROOT
+from edge import train_module
 
 
 @dataclass
@@ -31,10 +31,7 @@ def folder(tmp_path, monkeypatch):
 @pytest.fixture
 def edge():
     """The module of the command line."""
-    spec = importlib.util.spec_from_file_location("train", ROOT / "train.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return train_module()
 
 
 @pytest.fixture
