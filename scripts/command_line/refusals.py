@@ -100,6 +100,9 @@ def _refusal(override: str, error: Exception, config: DictConfig, explain: Expla
     options = loader.get_group_options(group.lstrip("+").partition("@")[0])
     if value == "null" and options:
         return f"{group} cannot be null; there are: {', '.join(options)}"
+    if isinstance(error, MissingConfigException) and error.missing_cfg_file:
+        within = error.missing_cfg_file.rpartition("/")[0]
+        error.options = loader.get_group_options(within)  # Hydra has none for a list of them
     if not isinstance(cause, ConfigKeyError | ConfigAttributeError):
         return explain(error)
     parent, _, name = str(cause.full_key).rpartition(".")

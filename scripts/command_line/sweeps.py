@@ -1,6 +1,7 @@
 """A sweep as a whole: where it is, how many jobs it has, and what became of them."""
 
 import json
+import math
 import os
 import shutil
 import socket
@@ -26,6 +27,7 @@ LOCAL = "hydra_plugins.hydra_submitit_launcher.submitit_launcher.LocalLauncher"
 ENDED = ("ran", "complete", "failed")
 
 Note = dict[str, Any]
+Choices = dict[str, list[str]]
 
 
 class Sweep:
@@ -51,10 +53,22 @@ class Sweep:
             )
             HydraConfig.instance().set_config(config)
             self.directory = Path(config.hydra.sweep.dir)
-            self.jobs = _number_of_jobs(config, line.overrides)
+            choices = _choices(config, line.overrides)
             self.searches = "n_trials" in config.hydra.sweeper
+            self.jobs = _number_of_jobs(config, choices)
+            self.shared = {} if self.searches else _not_in_directory(line, choices)
             self.local = config.hydra.launcher.get("_target_") == LOCAL
         self.folder = self.directory / NOTES / f"{socket.gethostname()}-{os.getpid()}"
+
+    def check_directories(self) -> None:
+        """Raise ValueError if something is swept that the directory of a run does not follow."""
+        if not self.shared:
+            return
+        named = "_".join(f"{key.rpartition('.')[2]}_{value}" for key, value in self.shared.items())
+        raise ValueError(
+            f"jobs that differ in {' and '.join(self.shared)} alone would share a run directory; "
+            f"add 'name={named}' with quotes to give each its own"
+        )
 
     def ask_for_notes(self) -> None:
         """Let the jobs that are started from now on know where to leave notes."""
@@ -134,6 +148,9 @@ def watched_sweep(line: CommandLine) -> Iterator[Sweep | None]:
 
     Args:
         line: arguments of the command; where they make no sweep nothing is said.
+
+    Raises:
+        ValueError: if two jobs would share a run directory; none is started then.
     """
     sweep = None
     if line.sweep:
@@ -142,6 +159,7 @@ def watched_sweep(line: CommandLine) -> Iterator[Sweep | None]:
     if sweep is None:
         yield None
         return
+    sweep.check_directories()
     sweep.ask_for_notes()
     try:
         yield sweep
@@ -158,22 +176,46 @@ def duration(seconds: float) -> str:
     return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
 
 
-def _number_of_jobs(config: DictConfig, overrides: list[str]) -> int:
-    sweeper = config.hydra.sweeper
-    if "n_trials" in sweeper:
-        return int(sweeper.n_trials)
-    params = [f"{key}={value}" for key, value in (sweeper.get("params") or {}).items()]
+def _choices(config: DictConfig, overrides: list[str]) -> Choices:
+    """What is swept: overrides of each key, by key."""
+    params = [f"{key}={value}" for key, value in (config.hydra.sweeper.get("params") or {}).items()]
     parser = OverridesParser.create(config_loader=GlobalHydra.instance().config_loader())
-    given = parser.parse_overrides([*params, *overrides])
-    choices = {
-        one.get_key_element(): len(list(one.sweep_string_iterator()))
-        for one in given
+    return {
+        one.get_key_element(): [
+            f"{one.get_key_element()}={value}" for value in one.sweep_string_iterator()
+        ]
+        for one in parser.parse_overrides([*params, *overrides])
         if one.is_sweep_override() and one.is_discrete_sweep()
     }
-    jobs = 1
-    for count in choices.values():
-        jobs *= count
-    return jobs
+
+
+def _number_of_jobs(config: DictConfig, choices: Choices) -> int:
+    trials = config.hydra.sweeper.get("n_trials")
+    return int(trials or math.prod(map(len, choices.values())))
+
+
+def _not_in_directory(line: CommandLine, choices: Choices) -> dict[str, str]:
+    """Swept keys that the directory of a run does not follow, with what follows them."""
+    fixed = [one for one in line.overrides if one.partition("=")[0] not in choices]
+    first = {key: values[0] for key, values in choices.items()}
+    at, groups = _directory_of(line, [*fixed, *first.values()], 0)
+    return {
+        key: f"${{hydra:runtime.choices.{key}}}" if key in groups else f"${{{key}}}"
+        for key, values in choices.items()
+        if any(
+            _directory_of(line, [*fixed, *(first | {key: value}).values()], 1)[0] == at
+            for value in values[1:2]
+        )
+    }
+
+
+def _directory_of(line: CommandLine, overrides: list[str], number: int) -> tuple[str, set[str]]:
+    """Directory of a job, and the groups that its configuration has."""
+    loader = GlobalHydra.instance().config_loader()
+    job = loader.load_configuration(line.name, [line.search, *overrides], RunMode.MULTIRUN)
+    job.hydra.job.num = number
+    HydraConfig.instance().set_config(job)
+    return f"{job.hydra.sweep.dir}/{job.hydra.sweep.subdir}", {*job.hydra.runtime.choices}
 
 
 def _those(notes: list[Note], *statuses: str) -> list[Note]:

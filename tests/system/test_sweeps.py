@@ -141,6 +141,40 @@ def test_a_sweep_over_names_is_summed_up_for_the_folder_above_them(train, folder
     assert ended.out.splitlines()[-1] == REPORT.replace("runs/default", "runs")
 
 
+@pytest.mark.parametrize(
+    ("swept", "name"),
+    [
+        (["batch_size=8,16"], "batch_size_${batch_size}"),
+        (["seed=0,1", "posterior=deterministic,mc_dropout"],
+         "posterior_${hydra:runtime.choices.posterior}"),
+        (["query_size=range(5,7)", "posterior.samples=3,4"],
+         "query_size_${query_size}_samples_${posterior.samples}"),
+    ],
+)  # fmt: skip
+def test_jobs_that_would_share_a_directory_are_refused_and_the_remedy_works(
+    train, folder, swept, name
+):
+    ended = train("-m", *swept, *SHORT)
+    assert ended.code == 1
+    assert ended.err.startswith("error: jobs that differ in ")
+    assert ended.err.endswith(f"add 'name={name}' with quotes to give each its own\n")
+    assert not list(folder.iterdir())
+    ended = train("-m", *swept, f"name={name}", *SHORT)
+    assert ended.code == 0, ended.err
+    jobs = 4 if len(swept) == 2 else 2
+    assert told(ended.out) == f"{jobs} runs: {jobs} ran"
+    assert len({*folder.rglob("rounds.jsonl")}) == jobs
+
+
+@pytest.mark.parametrize(
+    "subdir", ["${hydra:job.num}", "${batch_size}", "${hydra:job.override_dirname}"]
+)
+def test_jobs_whose_directories_differ_may_sweep_anything(train, folder, subdir):
+    ended = train("-m", "batch_size=8,16", *SHORT, f"hydra.sweep.subdir={subdir}")
+    assert ended.code == 0, ended.err
+    assert told(ended.out) == "2 runs: 2 ran"
+
+
 def test_a_sweep_that_hydra_refuses_says_so_in_one_line_and_starts_nothing(train, folder):
     ended = train("-m", "strategy=random,bal", *SHORT)
     assert ended.code == 1
