@@ -147,7 +147,7 @@ class WandbLog(RoundLog):
         row: dict[str, Any] = {
             name: value
             for name, value in record.items()
-            if isinstance(value, int | float) and name != "round"
+            if (isinstance(value, int | float) and name != "round") or name == "stopped"
         }
         if not record["acquired"]:
             return row

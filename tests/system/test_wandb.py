@@ -91,6 +91,16 @@ def test_a_failed_run_is_finished_too(train, segments):
     assert [line["exit"]["exit_code"] for line in inspect(file) if line["type"] == "exit"] == [1]
 
 
+def test_why_a_run_stopped_is_logged_with_its_last_round(train, records, segments):
+    assert train("stopping=budget", "stopping.budget.limit=25", *ARGUMENTS).code == 0
+    *_, last = records("default/digits-cnn/random/seed=0")
+    assert last["stopped"].startswith("budget: ")
+    (file,) = segments("default/digits-cnn/random/seed=0")
+    rows = [line["history"]["item"] for line in inspect(file) if line["type"] == "history"]
+    said = [row.get("stopped") for row in rows if "test/accuracy" in row]
+    assert said == [None, last["stopped"]]
+
+
 def test_a_run_that_is_asked_again_logs_nothing_twice(train, segments):
     assert train(*ARGUMENTS).code == 0
     (file,) = segments("default/digits-cnn/random/seed=0")
