@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 REPRODUCED, DIRECTION, FAILED = "reproduced", "direction only", "not reproduced"
+BROKEN = "failed"  # with the reason: it could be tried here, and the trial ended with an error
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from published import bookkeeping, exactness, learning, low_budget, power, speed
-from published.claim import Claim, Finding, NotRunError, Options
+from published.claim import BROKEN, FAILED, Claim, Finding, NotRunError, Options
 
 CPU, CUDA = ("cpu",), ("cuda",)
 
@@ -60,6 +60,11 @@ class Row:
     verdict: str
     seconds: float
 
+    @property
+    def bad(self) -> bool:
+        """Whether the claim is refuted, or its runs failed."""
+        return self.verdict.startswith((FAILED, BROKEN))
+
 
 def attempt(claim: Claim, options: Options) -> Row:
     """Try a claim; whatever hinders it is its verdict."""
@@ -71,7 +76,7 @@ def attempt(claim: Claim, options: Options) -> Row:
     except NotRunError as reason:
         finding = Finding("", f"not run: {reason}")
     except (ValueError, OSError) as error:
-        finding = Finding("", f"not run: {' '.join(str(error).split())}")
+        finding = Finding("", f"{BROKEN}: {' '.join(str(error).split())}")
     took = round(time.perf_counter() - started, 1)
     return Row(claim.number, claim.claim, claim.published, finding.ours, finding.verdict, took)
 

@@ -197,8 +197,9 @@ def test_what_hinders_a_claim_is_its_verdict_and_the_others_run_on(tmp_path):
         table.attempt(Claim(3, "a", "b", missing, ("cuda",)), Options()),
         table.attempt(Claim(4, "a|b", "c", lambda options: Finding("d", FAILED)), Options()),
     ]
-    told = ["not run: no data", "not run: two lines", "not run: needs --device cuda", FAILED]
+    told = ["not run: no data", "failed: two lines", "not run: needs --device cuda", FAILED]
     assert [row.verdict for row in rows] == told
+    assert [row.bad for row in rows] == [False, True, False, True]
     table.write(rows, tmp_path)
     assert list(verdicts(tmp_path).values()) == told
     assert "| 4 | a/b | c | d | not reproduced |" in (tmp_path / "claims.md").read_text()
