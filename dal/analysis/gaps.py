@@ -4,6 +4,10 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import pandas as pd
+
+from dal.analysis.statistics import KEY
+
 # Parts of a configuration in which the runs of a setting may differ: what is compared, what says
 # where files are, and what watches.
 FREE = {
@@ -91,6 +95,27 @@ def differing_settings(runs: Iterable[tuple[str, Mapping[str, Any]]]) -> list[st
         ]
         if len(unlike) > SHOWN:
             lines.append(f"{setting}: {len(unlike) - SHOWN} more settings differ")
+    return lines
+
+
+def unmeasured(rounds: pd.DataFrame, metric: str) -> list[str]:
+    """Name the seeds of each strategy whose rounds lack a metric, all of them or some.
+
+    Args:
+        rounds: a row per run and round, as `dal.analysis.runs.Runs` has them.
+        metric: the column that is compared; a model without labels measures nothing.
+    """
+    trained = rounds[rounds["n_labelled"] > 0]
+    lacking = trained[metric].isna().groupby([trained[name] for name in KEY]).agg(["all", "any"])
+    lines = []
+    for (experiment, dataset, model, strategy), runs in lacking.groupby(level=KEY[:-1]):
+        name = f"{experiment}/{dataset}-{model}/{strategy}"
+        none, some = (
+            sorted(runs.index[mark].get_level_values("seed"))
+            for mark in (runs["all"], runs["any"] & ~runs["all"])
+        )
+        lines += [f"{name}: no round of seed {ranges(none)} has {metric}; left out"] * bool(none)
+        lines += [f"{name}: rounds of seed {ranges(some)} lack {metric}"] * bool(some)
     return lines
 
 

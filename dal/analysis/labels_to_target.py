@@ -23,7 +23,8 @@ class Saving(NamedTuple):
 
     Attributes:
         n_paired: seeds of which at least one of both reaches the target.
-        ratio: geometric mean of the pairs' ratios, below 1 where labels are saved; NaN if none.
+        ratio: geometric mean of the pairs' ratios, below 1 where labels are saved; NaN if in half
+            of the pairs or more neither reaches it.
         bound: "" if exact, "at most" where the reference never reached it in some pair, "at
             least" where the strategy did not, "mixed" (and no ratio) for both.
     """
@@ -92,6 +93,8 @@ def saving(labels: pd.Series, reference: pd.Series, last: float) -> Saving:
     """
     both = pd.concat([labels, reference], axis=1, keys=["ours", "theirs"]).dropna()
     known = both[np.isfinite(both).any(axis=1)]
+    if 2 * len(known) <= len(both):
+        return Saving(len(known), math.nan, "")
     never = np.isinf(known)
     bound = ""
     if never["ours"].any() and never["theirs"].any():
@@ -100,8 +103,6 @@ def saving(labels: pd.Series, reference: pd.Series, last: float) -> Saving:
         bound = "at most"
     elif never["ours"].any():
         bound = "at least"
-    if known.empty:
-        return Saving(0, math.nan, bound)
     finite = known.mask(never, last)
     ratio = math.exp(np.log(finite["ours"] / finite["theirs"]).mean())
     return Saving(len(known), ratio, bound)

@@ -57,7 +57,8 @@ of the differences. Holm corrects p for the number of strategies of the setting.
 strategies; with fewer, chance decides rankings.</dd>
 <dt>Labels to a target</dt><dd>The first measured budget at which a run reaches it, the median over
 seeds; a run that does not reach it counts as never. Saving: labels over the reference's, geometric
-mean over the pairs in which both get there; below 1 is fewer.</dd>
+mean over the seeds; below 1 is fewer. Where one of both never gets there the last budget stands for
+it and the ratio is a bound; where neither does in half of the seeds or more, nothing is said.</dd>
 </dl>
 <p class="quiet">The figures are in <code>figures/</code> as PNG and PDF, the tables in
 <code>summary.csv</code> and <code>tables/</code>.</p>

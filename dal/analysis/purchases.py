@@ -8,8 +8,8 @@ from itertools import combinations
 import numpy as np
 import pandas as pd
 
-from dal.analysis.runs import KEY, Key, Runs
-from dal.analysis.statistics import SETTING
+from dal.analysis.runs import Key, Runs
+from dal.analysis.statistics import KEY, SETTING
 
 
 def overlap(runs: Runs) -> pd.DataFrame:

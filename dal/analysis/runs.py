@@ -10,10 +10,9 @@ import pandas as pd
 import yaml
 
 from dal.analysis.gaps import differing_settings, missing_seeds, unequal_labels
-from dal.analysis.statistics import SETTING
+from dal.analysis.statistics import KEY
 from dal.files import parse_json, parse_mapping, reason
 
-KEY = [*SETTING, "strategy", "seed"]
 LONGEST = 80  # characters of a name
 LARGEST_CONFIG, LARGEST_ROUNDS = 2**20, 2**30  # bytes
 

@@ -13,6 +13,7 @@ from scipy.integrate import trapezoid
 from scipy.stats import t as student
 
 SETTING = ["experiment", "dataset", "model"]
+KEY = [*SETTING, "strategy", "seed"]  # of a run
 ACCURACY = "test/accuracy"
 FOR_A_CLAIM, FOR_A_RANKING = 5, 10  # paired seeds; with 5, half a point is found 3 times in 10
 CONFIDENCE = 0.95

@@ -66,8 +66,11 @@ def test_a_censored_pair_gives_a_bound():
 
 
 def test_pairs_that_both_never_reach_the_target_say_nothing():
-    found = saving(pd.Series([NEVER, 50.0]), pd.Series([NEVER, 100.0]), 200)
-    assert found == (1, pytest.approx(0.5), "")
+    ours, theirs = pd.Series([50.0, 50.0, NEVER]), pd.Series([100.0, 100.0, NEVER])
+    assert saving(ours, theirs, 200) == (2, pytest.approx(0.5), "")
+    half = saving(ours[1:], theirs[1:], 200)
+    assert half.n_paired == 1
+    assert math.isnan(half.ratio)
     nothing = saving(pd.Series([NEVER]), pd.Series([NEVER]), 200)
     assert nothing.n_paired == 0
     assert math.isnan(nothing.ratio)

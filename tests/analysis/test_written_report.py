@@ -121,9 +121,16 @@ def test_runs_that_lack_the_metric_do_not_keep_the_others_from_a_report(tmp_path
             records = finished(*CURVES[strategy])
             if strategy != "margin":
                 records = [one | {"val/accuracy": one["test/accuracy"]} for one in records]
+            if (strategy, seed) == ("bald", 1):
+                del records[1]["val/accuracy"]
             write(tmp_path / f"e/d-m/{strategy}/seed={seed}", records)
     tables = write_report(read_runs(tmp_path / "e"), tmp_path / "out", metric="val/accuracy")
     assert set(tables.summary["strategy"]) == {"random", "bald"}
+    problems = pd.read_csv(tmp_path / "out/tables/problems.csv")["problem"]
+    assert [*problems] == [
+        "e/d-m/bald: rounds of seed 1 lack val/accuracy",
+        "e/d-m/margin: no round of seed 0-1 has val/accuracy; left out",
+    ]
 
 
 def test_rows_of_no_class_are_paid_for_and_no_run_is_lost_by_them(tmp_path):
