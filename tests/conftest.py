@@ -39,6 +39,15 @@ def pytest_configure(config):
         yaml_files(folder)
 
 
+@pytest.fixture(autouse=True)
+def gradients_as_before():
+    """No test leaves recording of gradients switched off for those behind it."""
+    yield
+    recorded = torch.is_grad_enabled() and not torch.is_inference_mode_enabled()
+    torch.set_grad_enabled(True)
+    assert recorded, "gradients are no longer recorded behind this test"
+
+
 @pytest.fixture
 def own_strategies():
     return STRATEGIES

@@ -5,6 +5,7 @@ from contextlib import ExitStack
 from typing import Any
 
 import lightning.pytorch as pl
+import torch
 from torch import Tensor
 
 from dal.acquisition_draws import drawing
@@ -47,8 +48,12 @@ class MeanPrediction(pl.Callback):
 
     def on_test_end(self, *_: Any) -> None:
         """Give the module its own forward back."""
-        self._drawn.close()
+        self._close()
 
     def on_exception(self, *_: Any) -> None:
         """Give it back to a module whose test failed."""
-        self._drawn.close()
+        self._close()
+
+    def _close(self) -> None:
+        with torch.set_grad_enabled(torch.is_grad_enabled()):  # a failed test has ended its own
+            self._drawn.close()

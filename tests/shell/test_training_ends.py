@@ -269,7 +269,7 @@ def test_a_mean_leaves_what_is_bought_and_validated_as_it_is():
         assert one["test/nll"] != other["test/nll"]
 
 
-def test_the_module_has_its_own_forward_back_after_a_failed_test():
+def test_the_module_has_its_own_forward_and_gradients_back_after_a_failed_test():
     class Failing(Classifier):
         def test_step(self, batch, batch_idx):
             raise RuntimeError("no")
@@ -283,3 +283,4 @@ def test_the_module_has_its_own_forward_back_after_a_failed_test():
     with pytest.raises(RuntimeError, match="no"):
         run(model=model, posterior=MCDropout(3), test_posterior=True)
     assert "forward" not in vars(made[0])
+    assert torch.is_grad_enabled()
