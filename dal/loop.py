@@ -91,7 +91,7 @@ def run_rounds(
             looks at it.
         trainer: makes the Trainer, given `max_epochs`, `callbacks` and `default_root_dir`.
         epochs: passes over `data.train_dataloader()` per round.
-        patience: end a training after so many epochs in a row without a better `val/accuracy`, and
+        patience: end a training after so many validations without a better `val/accuracy`, and
             go on with the weights of the best; needs validation rows. None: whatever it is.
         until_train_accuracy: end a training with the first epoch in which this share of the rows
             was predicted right as they were trained on. None: whatever it is.

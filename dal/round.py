@@ -42,7 +42,7 @@ class Trainings:
         folder: keeps what an interrupted training goes on from.
         every_n_steps: optimiser steps from one checkpoint to the next; None: a round that was
             interrupted begins anew.
-        patience: epochs without a better validation accuracy that end a training; None: no matter.
+        patience: validations without a better accuracy that end a training; None: no matter.
         until_train_accuracy: what ends a training that reaches it; None: no matter.
         test_posterior: whose mean prediction is tested; None: the network as it is.
     """

@@ -10,19 +10,20 @@ JUDGE = "val/accuracy"
 
 
 class KeepBest(pl.Callback):
-    """Ends a training after some epochs without a better `val/accuracy`, and takes the best back.
+    """Ends a training after some validations no better in `val/accuracy`, and takes the best back.
 
     It must stand before the callback that queries, which shall see the best weights. What it knows
     is in Lightning's checkpoint, and all processes that train together decide the same.
 
     Args:
-        patience: epochs in a row that may be no better than the best; as good is no better.
+        patience: validations in a row, one an epoch if the Trainer is not told otherwise, that may
+            be no better than the best; as good is no better.
 
     Attributes:
         metrics: what validation measured of the best weights, by name.
 
     Raises:
-        ValueError: if no epoch ends with a validation that measures `val/accuracy`.
+        ValueError: if there is no validation, or it does not measure `val/accuracy`.
     """
 
     def __init__(self, patience: int) -> None:
@@ -31,17 +32,11 @@ class KeepBest(pl.Callback):
         self._weights: dict[str, Any] = {}
         self._best = -1.0
         self._waited = 0
-        self._validated = False
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Note that there is something to look at; Lightning's trial at the start is nothing."""
-        self._validated = not trainer.sanity_checking
-
-    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Keep the weights if they are the best so far; end the training if that is long ago."""
-        if not self._validated:
+        if trainer.sanity_checking:
             return
-        self._validated = False
         measured = {
             name: value
             for name, value in trainer.callback_metrics.items()

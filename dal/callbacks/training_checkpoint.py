@@ -74,9 +74,14 @@ class TrainingCheckpoint(pl.Callback):
         batch: Any,
         number: int,
     ) -> None:
-        """Save, if it is time."""
-        if not trainer.is_last_batch:
+        """Save, if it is time and no validation comes first, which would be left out."""
+        if not (trainer.is_last_batch or _validates_after(trainer, number)):
             self._save(trainer, trainer.current_epoch, number + 1)
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Save, if it is time in the middle of an epoch."""
+        if not (trainer.sanity_checking or trainer.is_last_batch):
+            self._save(trainer, trainer.current_epoch, trainer.fit_loop.batch_idx + 1)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Save, if it is time: an epoch cannot begin from a checkpoint of the step before."""
@@ -110,6 +115,13 @@ class TrainingCheckpoint(pl.Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take what Lightning's checkpoint lacks."""
         self.loaded = state_dict
+
+
+def _validates_after(trainer: pl.Trainer, number: int) -> bool:
+    """Whether a batch of an epoch that is validated would be followed by a validation."""
+    counted = number if trainer.check_val_every_n_epoch else trainer.fit_loop.total_batch_idx
+    every = trainer.val_check_batch
+    return every is not None and (counted + 1) % every == 0
 
 
 def _of_each(trainer: pl.Trainer, state: Tensor) -> Tensor:

@@ -49,7 +49,7 @@ def module(scheduler):
 
 
 def buy(directory, *own, steps=12, epochs=1, every=3, accumulate=1, rounds=1, strategy=bald,
-        posterior=None, scheduler=True, workers=0, **ends):  # fmt: skip
+        posterior=None, scheduler=True, workers=0, validate=None, **ends):  # fmt: skip
     data = replace(kit.toy_data(), augment=jitter)
     data = ActiveDataModule(
         data, initial_size=50, val_size=20, steps=steps, batch_size=16, num_workers=workers
@@ -58,7 +58,7 @@ def buy(directory, *own, steps=12, epochs=1, every=3, accumulate=1, rounds=1, st
     def trainer(callbacks=(), **options):
         return PLAIN_TRAINER(
             accelerator="cpu", callbacks=[*callbacks, *own], **options,
-            accumulate_grad_batches=accumulate,
+            accumulate_grad_batches=accumulate, **(validate or {}),
         )  # fmt: skip
 
     records = run_rounds(
@@ -111,6 +111,8 @@ def test_a_killed_training_ends_with_the_same_bits(tmp_path, shape):
 
 ENDS = {
     "no better": {"patience": 2},
+    "no better within epochs": {"patience": 3, "steps": 7, "validate": {"val_check_interval": 3}},
+    "no better in two epochs": {"patience": 1, "validate": {"check_val_every_n_epoch": 2}},
     "fitted": {"until_train_accuracy": 0.75},
     "fitted in passes": {"until_train_accuracy": 0.62, "steps": None},
     "members no better": {"patience": 2, "posterior": Ensemble(2), "test_posterior": True},
