@@ -127,10 +127,10 @@ def _report(options: argparse.Namespace, console: Console) -> None:
         )
     for names, summary in tables.summary.groupby(SETTING, sort=False):
         console.print(_table("/".join(names), summary, tables.targets[names]))
-    for line in runs.problems[:SHOWN]:
+    for line in tables.problems[:SHOWN]:
         console.print(f"missing  {line}", markup=False)
-    if len(runs.problems) > SHOWN:
-        console.print(f"missing  {len(runs.problems) - SHOWN} more, see the page")
+    if len(tables.problems) > SHOWN:
+        console.print(f"missing  {len(tables.problems) - SHOWN} more, see the page")
     console.print(f"runs     {runs.n_finished} of {runs.begun} finished")
     console.print(f"report   {options.out / 'index.html'}", markup=False)
 

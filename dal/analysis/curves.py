@@ -11,9 +11,13 @@ Record = Mapping[str, Any]
 
 
 class Point(NamedTuple):
-    """One budget of a strategy: mean and sample standard deviation over the seeds that have it."""
+    """One budget of a strategy: mean and sample standard deviation over the seeds that have it.
 
-    n_labelled: int
+    Attributes:
+        labels: paid for, those of no class included; without validation rows.
+    """
+
+    labels: int
     mean: float
     sd: float
     seeds: int
@@ -29,13 +33,18 @@ def curve(runs: Mapping[str, Sequence[Record]], metric: str = "test/accuracy") -
     for records in runs.values():
         for record in records:
             if record.get(metric) is not None:
-                values.setdefault(int(record["n_labelled"]), []).append(float(record[metric]))
+                values.setdefault(paid(record), []).append(float(record[metric]))
     if not values:
         raise ValueError(f"no round reports {metric}")
     return [
         Point(n, statistics.fmean(v), statistics.stdev(v) if len(v) > 1 else 0.0, len(v))
         for n, v in sorted(values.items())
     ]
+
+
+def paid(record: Record) -> int:
+    """Count the labels that a round had, rows that belong to no class included."""
+    return int(record["n_labelled"] + record.get("n_no_class", 0))
 
 
 def plot_curves(
@@ -50,14 +59,14 @@ def plot_curves(
     figure = Figure(figsize=(7, 4.5))
     axes = figure.add_axes((0.1, 0.12, 0.87, 0.76))  # a layout engine would take twice the time
     for name, points in curves.items():
-        labels = [point.n_labelled for point in points]
+        labels = [point.labels for point in points]
         means = [point.mean for point in points]
         (line,) = axes.plot(labels, means, marker="o", markersize=3, label=name)
         if any(point.sd for point in points):
             low = [point.mean - point.sd for point in points]
             high = [point.mean + point.sd for point in points]
             axes.fill_between(labels, low, high, color=line.get_color(), alpha=0.15, linewidth=0)
-    axes.set_xlabel("labelled items")
+    axes.set_xlabel("labels")
     axes.set_ylabel(metric.replace("/", " "))
     axes.set_title(title, fontsize=11)
     axes.grid(alpha=0.3)

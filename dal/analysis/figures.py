@@ -112,9 +112,7 @@ def _comparisons(
             partial(differences, summary, gain, look),
         )
     points = _ordered(tables.curves, summary)
-    budgets = [n for n in sorted(points["n_labelled"].unique()) if low <= n <= high]
-    step = max(len(budgets) // BUDGETS, 1)
-    few = points[points["n_labelled"].isin(budgets[::-1][::step][:BUDGETS])]
+    few = points[points["n_labelled"].isin(few_budgets(points, low, high))]
     yield Drawing(
         folder,
         "budgets",
@@ -133,6 +131,19 @@ def _comparisons(
             "line between quartiles.",
             partial(targets, _ordered(labels, summary), look),
         )
+
+
+def few_budgets(points: pd.DataFrame, low: float, high: float) -> list[float]:
+    """Choose budgets at which to set strategies side by side, of those that most of them have.
+
+    >>> points = {"strategy": list("aaabbb"), "n_labelled": [2, 4, 6, 2, 5, 6], "mean": 0.5}
+    >>> few_budgets(pd.DataFrame(points), 2, 6)
+    [6, 2]
+    """
+    within = points[points["n_labelled"].between(low, high)].dropna(subset=["mean"])
+    having = within.groupby("n_labelled")["strategy"].nunique()
+    budgets = [*having.index[2 * having > having.max()]]
+    return budgets[::-1][:: max(len(budgets) // BUDGETS, 1)][:BUDGETS]
 
 
 def figures_over_settings(tables: Tables, look: Look) -> tuple[list[Drawing], list[str]]:

@@ -83,7 +83,8 @@ def differing_settings(runs: Iterable[tuple[str, Mapping[str, Any]]]) -> list[st
         counts[setting] += 1
         kept = values.setdefault(setting, {})
         for name, value in _flat({k: v for k, v in config.items() if k not in FREE}):
-            kept.setdefault(name, Counter())[value] += 1
+            follows = name.endswith(".seed") and value == str(config.get("seed"))
+            kept.setdefault(name, Counter())["the run's" if follows else value] += 1
     lines = []
     for setting, kept in sorted(values.items()):
         for counter in kept.values():

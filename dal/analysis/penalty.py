@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from scipy.stats import t as student
 
+from dal.analysis.paired_tests import paired_p
 from dal.analysis.statistics import ACCURACY, at_budget, curves, measured, settings_of
 
 SATURATED = 0.99  # of the reference's last accuracy: beyond, all strategies are alike
@@ -108,11 +108,8 @@ def _wins(tables: dict[str, pd.DataFrame], budget: float, alpha: float) -> pd.Da
     wins = pd.DataFrame(0.0, list(heights), list(heights))
     for ours, theirs in permutations(heights, 2):
         differences = (heights[ours] - heights[theirs]).dropna().to_numpy()
-        n = len(differences)
-        if n > 1 and differences.mean() > 0:
-            with np.errstate(divide="ignore"):  # equal differences: t is infinite
-                t = np.sqrt(n) * differences.mean() / differences.std(ddof=1)
-            wins.loc[ours, theirs] = float(t > student.ppf(1 - alpha / 2, n - 1))
+        above = len(differences) > 1 and differences.mean() > 0
+        wins.loc[ours, theirs] = float(above and paired_p(differences) < alpha)
     return wins
 
 

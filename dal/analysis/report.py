@@ -9,7 +9,6 @@ from pathlib import Path, PurePosixPath
 import pandas as pd
 
 from dal.analysis.figures import figures_of, figures_over_settings
-from dal.analysis.gaps import unmeasured
 from dal.analysis.look import Look
 from dal.analysis.page import Chapter, page
 from dal.analysis.rendering import Drawing, render_all
@@ -60,16 +59,13 @@ def write_report(
         f"{'' if name == 'summary' else 'tables/'}{name}.csv": table.to_csv(index=False).encode()
         for name, table in tables.files().items()
     }
-    problems = [*runs.problems, *unmeasured(runs.finished, metric)]
-    listed = pd.DataFrame({"problem": problems})
-    files["tables/problems.csv"] = listed.to_csv(index=False).encode()
     look = Look(_best_first(tables.summary), reference)
     chapters = _draw(runs, tables, files, look, metric=metric, on_figure=on_figure)
     files["index.html"] = page(
         chapters,
         state=_state(runs, metric),
         warnings=warnings_about_seeds(tables.summary, reference),
-        problems=problems,
+        problems=tables.problems,
         reference=reference,
         refresh=refresh,
     ).encode()

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 import yaml
 
+from dal.analysis.curves import paid
 from dal.analysis.gaps import differing_settings, missing_seeds, unequal_labels
 from dal.analysis.statistics import KEY
 from dal.files import parse_json, parse_mapping, reason
@@ -143,6 +144,10 @@ def _together(runs: dict[Key, _Run], problems: list[str], begun: int) -> Runs:
         {str(key): (key.setting, _labels(run)) for key, run in finished.items()}
     )
     problems += differing_settings([(key.setting, run.config) for key, run in runs.items()])
+    problems += [
+        f"{setting}: labels have costs; strategies are compared by their number, not by cost"
+        for setting in sorted({k.setting for k, run in finished.items() if _has_costs(run)})
+    ]
     first = [*KEY, "round", "n_labelled", "finished"]
     rounds = pd.DataFrame([row for key in sorted(runs) for row in _rows(runs[key])])
     return Runs(
@@ -162,15 +167,15 @@ def _rows(run: _Run) -> Iterator[dict[str, Any]]:
     names = run.key._asdict()
     for record in run.records:
         numbers = {name: value for name, value in record.items() if type(value) in (int, float)}
-        yield {**numbers, **names, "n_labelled": _paid(record), "finished": run.finished}
+        yield {**numbers, **names, "n_labelled": paid(record), "finished": run.finished}
 
 
 def _labels(run: _Run) -> tuple[int, ...]:
-    return tuple(map(_paid, run.records))
+    return tuple(map(paid, run.records))
 
 
-def _paid(record: dict[str, Any]) -> int:
-    return int(record["n_labelled"] + record.get("n_no_class", 0))
+def _has_costs(run: _Run) -> bool:
+    return any("cost_used" in record for record in run.records)
 
 
 def _read(folder: Path, problems: list[str]) -> _Run:

@@ -29,7 +29,7 @@ def settings_of(rounds: pd.DataFrame) -> Iterator[tuple[tuple[str, ...], pd.Data
 def measured(rounds: pd.DataFrame, metric: str) -> pd.DataFrame:
     """Keep the rounds that have a metric, or raise that none has."""
     if metric not in rounds or rounds[metric].isna().all():
-        raise ValueError(f"no round reports {metric}")
+        raise ValueError(f"no round reports {metric} as a number")
     return rounds.dropna(subset=[metric])
 
 

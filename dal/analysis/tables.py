@@ -6,9 +6,11 @@ from typing import Any
 
 import pandas as pd
 
-from dal.analysis.labels_to_target import labels_to_targets
-from dal.analysis.penalty import Penalty, penalty_matrix
+from dal.analysis.gaps import unmeasured
+from dal.analysis.labels_to_target import SLACK, labels_to_targets
+from dal.analysis.penalty import Penalty, error_ratios, penalty_matrix
 from dal.analysis.purchases import overlap, purchases
+from dal.analysis.ranks import scores_table, wilcoxon_over_settings
 from dal.analysis.row_figures import PARTS
 from dal.analysis.runs import Runs
 from dal.analysis.statistics import SETTING, at_budgets, measured, settings_of
@@ -30,6 +32,9 @@ class Tables:
         timings: mean seconds per round.
         overlap: see `dal.analysis.purchases.overlap`.
         class_balance: see `dal.analysis.purchases.purchases`.
+        error_ratios: see `dal.analysis.penalty.error_ratios`.
+        wilcoxon: see `dal.analysis.ranks.wilcoxon_over_settings`; empty without two settings.
+        problems: a line for each thing that is missing, damaged or unlike.
         targets: of each setting, the values that labels are counted to.
     """
 
@@ -40,14 +45,17 @@ class Tables:
     timings: pd.DataFrame
     overlap: pd.DataFrame
     class_balance: pd.DataFrame
+    error_ratios: pd.DataFrame
+    wilcoxon: pd.DataFrame
+    problems: Sequence[str]
     targets: Mapping[tuple[str, ...], Sequence[float]]
 
     def of(self, setting: Sequence[str]) -> "Tables":
-        """Give the tables of one setting; who beats whom stays that over all."""
+        """Give the tables of one setting; what is over all settings stays."""
         kept = {
             name: value[(value[SETTING] == [*setting]).all(axis=1)]
             for name, value in vars(self).items()
-            if isinstance(value, pd.DataFrame)
+            if isinstance(value, pd.DataFrame) and {*SETTING} <= {*value}
         }
         targets = {names: self.targets[names] for names in self.targets if names == tuple(setting)}
         return replace(self, targets=targets, **kept)
@@ -63,6 +71,9 @@ class Tables:
             "timings": self.timings,
             "overlap": self.overlap,
             "class_balance": self.class_balance,
+            "error_ratios": self.error_ratios,
+            "wilcoxon": self.wilcoxon,
+            "problems": pd.DataFrame({"problem": [*self.problems]}),
         }
 
 
@@ -78,23 +89,32 @@ def make_tables(
         targets: values that labels are counted to; None for two of each setting.
 
     Raises:
-        ValueError: if no round has the metric, or less of it is better.
+        ValueError: if no round has the metric, less of it is better, or a target is above 1 and
+            the metric is not.
     """
     if metric.replace("_", "/").rpartition("/")[2] in LESS_IS_BETTER:
         raise ValueError(f"strategies are compared by what is better the higher, got {metric}")
     rounds = measured(runs.finished, metric)
     settings = settings_of(rounds)
-    chosen = {names: targets or reachable(of_it, metric) for names, of_it in settings}
+    alike = {f"{target:g}": target for target in targets or ()}  # are one column
+    chosen = {names: [*alike.values()] or reachable(of_it, metric) for names, of_it in settings}
     every = sorted({target for some in chosen.values() for target in some})
     given: dict[str, Any] = {"metric": metric, "reference": reference}
+    best = rounds[metric].max()
+    if every[-1] > 1 >= best:
+        raise ValueError(f"targets are values of {metric}, {best:.3f} at best, got {every[-1]:g}")
+    summary = summarise(rounds, targets=every, **given)
     return Tables(
-        summary=summarise(rounds, targets=every, **given),
+        summary=summary,
         curves=at_budgets(rounds, metric=metric),
         labels_to_target=labels_to_targets(rounds, every, **given),
         penalty=penalty_matrix(rounds, **given),
         timings=timings(runs.finished),
         overlap=overlap(runs),
         class_balance=purchases(runs),
+        error_ratios=error_ratios(rounds, **given),
+        wilcoxon=_over_settings(summary, reference),
+        problems=[*runs.problems, *unmeasured(runs.finished, metric)],
         targets=chosen,
     )
 
@@ -113,9 +133,16 @@ def reachable(rounds: pd.DataFrame, metric: str) -> list[float]:
     """
     first = rounds.loc[rounds["n_labelled"] == rounds["n_labelled"].min(), metric].mean()
     best = rounds.groupby(["strategy", "seed"])[metric].max().groupby("strategy").median().max()
-    within = [target for target in CANDIDATES if target <= best]
+    within = [target for target in CANDIDATES if target <= best + SLACK]
     above = [target for target in within if target > first]
     return (above or within or [CANDIDATES[0]])[-2:]
+
+
+def _over_settings(summary: pd.DataFrame, reference: str) -> pd.DataFrame:
+    scores, _ = scores_table(summary.dropna(subset=["aubc_mean"]))
+    if len(scores) < 2 or reference not in scores:
+        return pd.DataFrame(columns=["strategy", "n", "median_difference", "p", "p_holm"])
+    return wilcoxon_over_settings(scores, reference)
 
 
 def timings(rounds: pd.DataFrame) -> pd.DataFrame:

@@ -38,7 +38,7 @@ class Curve(RoundLog):
         if any("val/accuracy" in record for record in run.records):
             curves["validation"] = curve({"run": run.records}, "val/accuracy")
         best = max(point.mean for point in points)
-        title = f"{run.strategy}: {best:.3f} at best, {points[-1].n_labelled} labels"
+        title = f"{run.strategy}: {best:.3f} at best, {points[-1].labels} labels"
         if stopped := run.records[-1].get("stopped"):
             title += f"\nstopped: {textwrap.shorten(stopped, 90)}"
         plot_curves(curves, run.directory / "curve.png", title, "accuracy")

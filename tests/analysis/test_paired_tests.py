@@ -76,6 +76,23 @@ def test_a_difference_that_is_not_finite_is_refused():
 
 
 # Holm: .005 * 4, .01 * 3, .03 * 2, .04 * 1 = .02, .03, .06, .04, and .04 may not be below .06.
+def test_differences_that_are_equal_but_for_float32_have_no_spread():
+    right = np.array([70, 150, 170, 251, 277])
+    differences = np.float32((right + 1) / 360).astype(float) - np.float32(right / 360)
+    assert len(set(differences)) > 1
+    found = paired_test(differences)
+    assert (found.p, found.p_permutation, found.sd) == (2 / 2**5, 2 / 2**5, 0.0)
+    assert found.effect_size == np.inf
+    same = paired_test(differences - differences.mean())
+    assert (same.p, same.effect_size) == (1.0, 0.0)
+
+
+def test_sums_that_tie_but_for_float32_tie_in_the_test_of_sign_flips():
+    images = np.array([1, 2, 3, 5, -5]) / 360
+    noise = np.array([3e-8, -2e-8, 1e-8, -3e-8, 2e-8])
+    assert paired_test(images + noise).p_permutation == paired_test(images).p_permutation
+
+
 def test_holm_by_hand():
     assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
 

@@ -74,6 +74,7 @@ def test_the_summary_has_a_row_per_data_set_model_and_strategy(out):
     assert bald["p_holm"] < 0.05
     assert {file.stem for file in (out / "tables").glob("*.csv")} == {
         "curves", "labels_to_target", "pairwise_penalty", "timings", "overlap", "class_balance",
+        "error_ratios", "wilcoxon",
         "problems", "mine",
     }  # fmt: skip
 
@@ -131,6 +132,30 @@ def test_runs_that_lack_the_metric_do_not_keep_the_others_from_a_report(tmp_path
         "e/d-m/bald: rounds of seed 1 lack val/accuracy",
         "e/d-m/margin: no round of seed 0-1 has val/accuracy; left out",
     ]
+
+
+def test_targets_that_are_written_alike_are_one_and_those_out_of_reach_are_refused(out, tmp_path):
+    runs = read_runs(out.parent / "default")
+    tables = write_report(runs, tmp_path, targets=[0.7, 0.70000001])
+    assert [*tables.labels_to_target["target"].unique()] == [0.70000001]
+    with pytest.raises(ValueError, match=r"values of test/accuracy, 0\.92\d at best, got 90"):
+        write_report(runs, tmp_path, targets=[90])
+
+
+def test_a_metric_that_is_no_number_is_told_from_one_that_is_not_there(tmp_path):
+    for seed in range(2):
+        records = [one | {"test/group_accuracy": {"a": 0.5}} for one in finished(0.1, 0.2, 0.3)]
+        write(tmp_path / f"e/d-m/random/seed={seed}", records)
+    with pytest.raises(ValueError, match="no round reports test/group_accuracy as a number"):
+        write_report(read_runs(tmp_path / "e"), tmp_path / "out", metric="test/group_accuracy")
+
+
+def test_that_labels_had_costs_is_said(tmp_path):
+    for strategy in ("random", "per_cost"):
+        records = [one | {"cost_used": 3.0} for one in finished(0.1, 0.2, 0.3)]
+        write(tmp_path / f"e/d-m/{strategy}/seed=0", records)
+    (line,) = read_runs(tmp_path / "e").problems
+    assert line == "e/d-m: labels have costs; strategies are compared by their number, not by cost"
 
 
 def test_rows_of_no_class_are_paid_for_and_no_run_is_lost_by_them(tmp_path):

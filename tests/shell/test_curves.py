@@ -17,7 +17,7 @@ SECOND = [record(0, 10, 0.6), record(1, 20, 0.9), record(2, 30, 1.0)]
 
 def test_a_curve_is_mean_and_spread_over_the_seeds_at_each_budget():
     points = curve({"seed=0": FIRST, "seed=1": SECOND})
-    assert [(p.n_labelled, p.seeds) for p in points] == [(10, 2), (20, 2), (30, 1)]
+    assert [(p.labels, p.seeds) for p in points] == [(10, 2), (20, 2), (30, 1)]
     assert [p.mean for p in points] == pytest.approx([0.55, 0.8, 1.0])
     half = 0.5**0.5  # the sample deviation of two values is their distance / sqrt 2
     assert [p.sd for p in points] == pytest.approx([0.1 * half, 0.2 * half, 0.0])
@@ -25,7 +25,12 @@ def test_a_curve_is_mean_and_spread_over_the_seeds_at_each_budget():
 
 def test_a_curve_is_in_the_order_of_the_budget():
     points = curve({"run": [record(0, 30, 0.3), record(1, 5, 0.1), record(2, 10, 0.2)]})
-    assert [p.n_labelled for p in points] == [5, 10, 30]
+    assert [p.labels for p in points] == [5, 10, 30]
+
+
+def test_rows_of_no_class_are_labels_too_so_that_rounds_are_apart():
+    points = curve({"run": [record(0, 10, 0.5, n_no_class=0), record(1, 10, 0.7, n_no_class=4)]})
+    assert [(p.labels, p.mean, p.seeds) for p in points] == [(10, 0.5, 1), (14, 0.7, 1)]
 
 
 def test_a_curve_may_be_of_another_metric_and_skips_rounds_without_it():
