@@ -69,6 +69,10 @@ def _options(numbers: list[int]) -> argparse.Namespace:
     options = parser.parse_args()
     if options.jobs < 1:
         parser.error(f"--jobs must be at least 1, got {options.jobs}")
+    import torch
+
+    if options.device == "cuda" and not torch.cuda.is_available():
+        parser.error("--device cuda needs a GPU that torch sees, and there is none")
     return options
 
 

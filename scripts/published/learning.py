@@ -36,7 +36,8 @@ def dbal_table(options: Options) -> Finding:
         protocol += ["strategy=random,bald,variation_ratios,entropy", "seed=0,1,2", "rounds=28"]
     else:
         protocol += ["strategy=random,bald,variation_ratios", "seed=0", "test_posterior=false"]
-        protocol += ["rounds=4", "steps=50"] if options.quick else ["rounds=18"]
+        sizes = ["rounds=4", "steps=50"] if options.quick else ["rounds=23", "steps=150"]
+        protocol += [*sizes, "posterior.samples=50"]
     table = compared(finished(options, "claim_5", *protocol), 0.9)
     others, needed = table.drop("random"), table["labels_to_0.9"]
     direction = (needed.drop("random") < needed["random"]).all()

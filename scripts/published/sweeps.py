@@ -22,7 +22,8 @@ def sweep(options: Options, name: str, *overrides: str) -> Runs:
     name += "_cuda" * (options.device == "cuda") + "_quick" * options.quick  # other protocols
     launcher = ["hydra/launcher=joblib", f"hydra.launcher.n_jobs={options.jobs}"]
     command = [sys.executable, str(ROOT / "train.py"), "-m", f"name={name}", "logger=none"]
-    command += [f"data_dir={options.data.resolve()}", *overrides]
+    place = "trainer=gpu" if options.device == "cuda" else "trainer=cpu"
+    command += [f"data_dir={options.data.resolve()}", place, *overrides]
     command += launcher if options.jobs > 1 else []
     options.out.mkdir(parents=True, exist_ok=True)
     ended = subprocess.run(  # noqa: S603

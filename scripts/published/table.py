@@ -58,12 +58,16 @@ class Row:
     published: str
     ours: str
     verdict: str
+    version: str
     seconds: float
 
     @property
     def bad(self) -> bool:
         """Whether the claim is refuted, or its runs failed."""
         return self.verdict.startswith((FAILED, BROKEN))
+
+
+COLUMNS = [*Row.__dataclass_fields__]
 
 
 def attempt(claim: Claim, options: Options) -> Row:
@@ -75,21 +79,35 @@ def attempt(claim: Claim, options: Options) -> Row:
         finding = claim.attempt(options)
     except NotRunError as reason:
         finding = Finding("", f"not run: {reason}")
-    except (ValueError, OSError) as error:
-        finding = Finding("", f"{BROKEN}: {' '.join(str(error).split())}")
+    except Exception as error:  # one claim's, and the others are tried
+        finding = Finding("", f"{BROKEN}: {type(error).__name__}: {' '.join(str(error).split())}")
     took = round(time.perf_counter() - started, 1)
-    return Row(claim.number, claim.claim, claim.published, finding.ours, finding.verdict, took)
+    version = f"{options.device}{' quick' * options.quick}"
+    said = finding.ours, finding.verdict, version
+    return Row(claim.number, claim.claim, claim.published, *said, took)
 
 
 def write(rows: Sequence[Row], folder: Path) -> None:
-    """Write claims.csv and claims.md."""
+    """Write claims.csv and claims.md; rows of other claims and versions stay."""
     folder.mkdir(parents=True, exist_ok=True)
+    kept = {(row["number"], row["version"]): row for row in _written(folder)}
+    kept |= {(str(row.number), row.version): asdict(row) for row in rows}
+    every = [kept[key] for key in sorted(kept, key=lambda key: (int(key[0]), key[1]))]
     with (folder / "claims.csv").open("w", newline="") as stream:
-        table = csv.DictWriter(stream, list(Row.__dataclass_fields__))
+        table = csv.DictWriter(stream, COLUMNS)
         table.writeheader()
-        table.writerows(asdict(row) for row in rows)
-    lines = ["| # | claim | published | ours | verdict | s |", "|---|---|---|---|---|---|"]
-    for row in rows:
-        cells = [str(cell).replace("|", "/") for cell in asdict(row).values()]
+        table.writerows(every)
+    lines = [f"| {' | '.join(COLUMNS)} |", "|---" * len(COLUMNS) + "|"]
+    for row in every:
+        cells = [str(row[name]).replace("|", "/") for name in COLUMNS]
         lines.append(f"| {' | '.join(cells)} |")
     (folder / "claims.md").write_text("\n".join(lines) + "\n")
+
+
+def _written(folder: Path) -> list[dict[str, str]]:
+    file = folder / "claims.csv"
+    if not file.exists():
+        return []
+    with file.open(newline="") as stream:
+        table = csv.DictReader(stream)
+        return [*table] if table.fieldnames == COLUMNS else []

@@ -189,7 +189,7 @@ def test_what_hinders_a_claim_is_its_verdict_and_the_others_run_on(tmp_path):
         raise NotRunError("no data")
 
     def broken(options):
-        raise ValueError("two\nlines")
+        raise KeyError("two\nlines")
 
     rows = [
         table.attempt(Claim(1, "a", "b", missing), Options()),
@@ -197,12 +197,25 @@ def test_what_hinders_a_claim_is_its_verdict_and_the_others_run_on(tmp_path):
         table.attempt(Claim(3, "a", "b", missing, ("cuda",)), Options()),
         table.attempt(Claim(4, "a|b", "c", lambda options: Finding("d", FAILED)), Options()),
     ]
-    told = ["not run: no data", "failed: two lines", "not run: needs --device cuda", FAILED]
+    told = [
+        "not run: no data",
+        "failed: KeyError: 'two\\nlines'",
+        "not run: needs --device cuda",
+        FAILED,
+    ]
     assert [row.verdict for row in rows] == told
     assert [row.bad for row in rows] == [False, True, False, True]
     table.write(rows, tmp_path)
     assert list(verdicts(tmp_path).values()) == told
-    assert "| 4 | a/b | c | d | not reproduced |" in (tmp_path / "claims.md").read_text()
+    assert "| 4 | a/b | c | d | not reproduced | cpu |" in (tmp_path / "claims.md").read_text()
+    table.write([table.attempt(Claim(3, "a", "b", missing), Options(quick=True))], tmp_path)
+    table.write([table.attempt(Claim(4, "a", "b", missing), Options())], tmp_path)
+    with (tmp_path / "claims.csv").open(newline="") as stream:
+        kept = [(row["number"], row["version"], row["verdict"]) for row in csv.DictReader(stream)]
+    assert kept == [
+        ("1", "cpu", told[0]), ("2", "cpu", told[1]), ("3", "cpu", told[2]),
+        ("3", "cpu quick", told[0]), ("4", "cpu", told[0]),
+    ]  # fmt: skip
 
 
 def test_a_claim_that_does_not_exist_is_refused_in_one_line(tmp_path):
