@@ -21,13 +21,13 @@ from yaml import YAMLError
 
 from dal.job_note import VARIABLE
 from scripts.command_line.composing import CommandLine
+from scripts.command_line.shared_directories import Choices, remedy
 
 NOTES = ".sweep"  # beside the runs; whatever reads them passes by folders with a dot
 LOCAL = "hydra_plugins.hydra_submitit_launcher.submitit_launcher.LocalLauncher"
 ENDED = ("ran", "complete", "failed")
 
 Note = dict[str, Any]
-Choices = dict[str, list[str]]
 
 
 class Sweep:
@@ -56,19 +56,14 @@ class Sweep:
             choices = _choices(config, line.overrides)
             self.searches = "n_trials" in config.hydra.sweeper
             self.jobs = _number_of_jobs(config, choices)
-            self.shared = {} if self.searches else _not_in_directory(line, choices)
+            self.remedy = "" if self.searches else remedy(line, config, choices)
             self.local = config.hydra.launcher.get("_target_") == LOCAL
         self.folder = self.directory / NOTES / f"{socket.gethostname()}-{os.getpid()}"
 
     def check_directories(self) -> None:
-        """Raise ValueError if something is swept that the directory of a run does not follow."""
-        if not self.shared:
-            return
-        named = "_".join(f"{key.rpartition('.')[2]}_{value}" for key, value in self.shared.items())
-        raise ValueError(
-            f"jobs that differ in {' and '.join(self.shared)} alone would share a run directory; "
-            f"add 'name={named}' with quotes to give each its own"
-        )
+        """Raise ValueError if two jobs would share a run directory, and say what to add."""
+        if self.remedy:
+            raise ValueError(self.remedy)
 
     def ask_for_notes(self) -> None:
         """Let the jobs that are started from now on know where to leave notes."""
@@ -129,7 +124,7 @@ class Sweep:
         best = self._best()
         if best:
             console.print(f"best    {best}", markup=False)
-        else:
+        elif _those(notes, "ran", "complete"):
             console.print(f"next    python scripts/report.py {runs} --out report/", markup=False)
 
     def _best(self) -> str:
@@ -192,30 +187,6 @@ def _choices(config: DictConfig, overrides: list[str]) -> Choices:
 def _number_of_jobs(config: DictConfig, choices: Choices) -> int:
     trials = config.hydra.sweeper.get("n_trials")
     return int(trials or math.prod(map(len, choices.values())))
-
-
-def _not_in_directory(line: CommandLine, choices: Choices) -> dict[str, str]:
-    """Swept keys that the directory of a run does not follow, with what follows them."""
-    fixed = [one for one in line.overrides if one.partition("=")[0] not in choices]
-    first = {key: values[0] for key, values in choices.items()}
-    at, groups = _directory_of(line, [*fixed, *first.values()], 0)
-    return {
-        key: f"${{hydra:runtime.choices.{key}}}" if key in groups else f"${{{key}}}"
-        for key, values in choices.items()
-        if any(
-            _directory_of(line, [*fixed, *(first | {key: value}).values()], 1)[0] == at
-            for value in values[1:2]
-        )
-    }
-
-
-def _directory_of(line: CommandLine, overrides: list[str], number: int) -> tuple[str, set[str]]:
-    """Directory of a job, and the groups that its configuration has."""
-    loader = GlobalHydra.instance().config_loader()
-    job = loader.load_configuration(line.name, [line.search, *overrides], RunMode.MULTIRUN)
-    job.hydra.job.num = number
-    HydraConfig.instance().set_config(job)
-    return f"{job.hydra.sweep.dir}/{job.hydra.sweep.subdir}", {*job.hydra.runtime.choices}
 
 
 def _those(notes: list[Note], *statuses: str) -> list[Note]:

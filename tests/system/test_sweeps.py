@@ -145,25 +145,59 @@ def test_a_sweep_over_names_is_summed_up_for_the_folder_above_them(train, folder
     ("swept", "name"),
     [
         (["batch_size=8,16"], "batch_size_${batch_size}"),
-        (["seed=0,1", "posterior=deterministic,mc_dropout"],
-         "posterior_${hydra:runtime.choices.posterior}"),
-        (["query_size=range(5,7)", "posterior.samples=3,4"],
-         "query_size_${query_size}_samples_${posterior.samples}"),
+        (
+            ["query_size=range(5,7)", "val_size=0,9"],
+            "query_size_${query_size}_val_size_${val_size}",
+        ),
     ],
-)  # fmt: skip
+)
 def test_jobs_that_would_share_a_directory_are_refused_and_the_remedy_works(
     train, folder, swept, name
 ):
     ended = train("-m", *swept, *SHORT)
     assert ended.code == 1
     assert ended.err.startswith("error: jobs that differ in ")
-    assert ended.err.endswith(f"add 'name={name}' with quotes to give each its own\n")
+    assert ended.err.endswith(f"add 'name={name}' with the quotes to give each its own\n")
     assert not list(folder.iterdir())
     ended = train("-m", *swept, f"name={name}", *SHORT)
     assert ended.code == 0, ended.err
-    jobs = 4 if len(swept) == 2 else 2
+    jobs = 2 ** len(swept)
     assert told(ended.out) == f"{jobs} runs: {jobs} ran"
     assert len({*folder.rglob("rounds.jsonl")}) == jobs
+
+
+def test_variants_of_a_strategy_become_strategies_of_one_setting(train, folder):
+    power = ["strategy=power", "strategy@score=entropy,variation_ratios", "strategy.beta=1,8"]
+    ended = train("-m", *power, *SHORT)
+    (subdir,) = re.findall(r"add '(hydra.sweep.subdir=.*)' with the quotes", ended.err)
+    assert not list(folder.iterdir())
+    ended = train("-m", *power, *SHORT, subdir)
+    assert ended.code == 0, ended.err
+    assert set(runs(folder)) == {
+        f"digits-cnn/power_score_{score}_beta_{beta}/seed=0"
+        for score in ("entropy", "variation_ratios")
+        for beta in (1, 8)
+    }
+
+
+@pytest.mark.parametrize(
+    "swept",
+    [
+        ["stopping=[budget]", "stopping.budget.limit=25,60"],  # no folder can follow what is ???
+        ["scenario=[long_tail],[redundant]"],  # nor what is more than a word
+    ],
+)
+def test_where_no_folder_can_follow_one_sweep_each_is_asked_for(train, folder, swept):
+    ended = train("-m", *swept, *SHORT)
+    assert ended.code == 1
+    assert ended.err.endswith("start one sweep for each value, with a name=... of its own\n")
+    assert not list(folder.iterdir())
+
+
+def test_a_value_that_is_swept_twice_is_named(train, folder):
+    ended = train("-m", "strategy=bald,random,bald", *SHORT)
+    assert ended.err == "error: strategy is swept over bald twice; name each value once\n"
+    assert not list(folder.iterdir())
 
 
 @pytest.mark.parametrize(
