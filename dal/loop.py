@@ -105,6 +105,7 @@ def run_rounds(
         checkpoint_every_n_steps: optimiser steps from one checkpoint of a training to the next; an
             interrupted round goes on from the last in `directory`. None: it begins anew.
         config: plain settings that `directory` keeps; a run of others is not continued there.
+            Without them one begun with other arguments, `stopping` included, is taken for this.
         logs: what watches.
 
     Returns:
@@ -124,9 +125,10 @@ def run_rounds(
         on_preflight=_to_each(logs, "on_preflight"),
     )
 
-    if patience is not None and not len(data.pool.held_out):
-        raise ValueError("patience looks at validation rows: val_size must be at least 1, got 0")
-    check_criteria(stopping, strategy, score, len(data.val_dataloader()))
+    validated = len(data.val_dataloader())  # batches; of rows of a class
+    if patience is not None and not validated:
+        raise ValueError("patience needs validation rows and there are none; set val_size higher")
+    check_criteria(stopping, strategy, score, validated)
     probe = _check(data, make_query, trainer, rounds=rounds, query_size=query_size)
     make_query = partial(make_query, features=_given(features, strategy, score))
     make_query(n=query_size).check_features(data)

@@ -170,7 +170,7 @@ def run_round(
     elif acquire:  # no labels yet: an untrained model asks
         acquire.run(trainer, module.to(trainer.strategy.root_device), data)
     fitted = time.perf_counter()
-    metrics = _validation(trainer, ends)
+    metrics = _validation(trainer, module, data, watch, ends)
     if acquire and acquire.query is None:
         raise ValueError(
             f"round {data.round}: the training ended before it began, and nothing was chosen; see "
@@ -203,11 +203,20 @@ def run_round(
     }
 
 
-def _validation(trainer: pl.Trainer, ends: Sequence[pl.Callback]) -> dict[str, float]:
-    """What validation measured of the weights that the training ended with."""
+def _validation(
+    trainer: pl.Trainer,
+    module: pl.LightningModule,
+    data: ActiveDataModule,
+    watch: LossWatch,
+    ends: Sequence[pl.Callback],
+) -> dict[str, float]:
+    """What validation measures of the weights that the training ended with."""
     for end in ends:
         if isinstance(end, KeepBest):
             return end.metrics
+    if data.n_labelled and trainer.enable_validation and watch.validated != trainer.global_step:
+        with interruptible(trainer):
+            trainer.validate(module, datamodule=data, verbose=False)
     measured = trainer.callback_metrics.items()
     return {name: float(value) for name, value in measured if name.startswith("val/")}
 

@@ -6,14 +6,18 @@ from typing import Any
 import lightning.pytorch as pl
 from torch import distributed
 
+from dal.callbacks.acquire import Acquire
+from dal.models.loss_prediction import LossPrediction
+
 JUDGE = "val/accuracy"
 
 
 class KeepBest(pl.Callback):
     """Ends a training after some validations no better in `val/accuracy`, and takes the best back.
 
-    It must stand before the callback that queries, which shall see the best weights. What it knows
-    is in Lightning's checkpoint, and all processes that train together decide the same.
+    It must stand before the callback that queries, which shall see the best weights, those of a
+    loss prediction learnt beside the module included. What it knows is in Lightning's checkpoint,
+    and all processes that train together decide the same.
 
     Args:
         patience: validations in a row, one an epoch if the Trainer is not told otherwise, that may
@@ -30,6 +34,7 @@ class KeepBest(pl.Callback):
         self.patience = patience
         self.metrics: dict[str, float] = {}
         self._weights: dict[str, Any] = {}
+        self._beside: list[dict[str, Any]] = []
         self._best = -1.0
         self._waited = 0
 
@@ -52,6 +57,7 @@ class KeepBest(pl.Callback):
             self._best, self._waited = accuracy, 0
             self.metrics = {name: float(value) for name, value in measured.items()}
             self._weights = deepcopy(pl_module.state_dict())
+            self._beside = [deepcopy(losses.state_dict()) for losses in _beside(trainer)]
             return
         self._waited += 1
         if self._waited >= self.patience:
@@ -65,6 +71,8 @@ class KeepBest(pl.Callback):
                 "trainer.limit_val_batches and trainer.check_val_every_n_epoch"
             )
         pl_module.load_state_dict(self._weights)
+        for losses, state in zip(_beside(trainer), self._beside, strict=True):
+            losses.load_state_dict(state, pl_module.device)
         if trainer.world_size > 1:  # running averages of normalisation differ
             for value in pl_module.state_dict().values():
                 distributed.broadcast(value, 0)
@@ -74,6 +82,7 @@ class KeepBest(pl.Callback):
         return {
             "metrics": self.metrics,
             "weights": self._weights,
+            "beside": self._beside,
             "best": self._best,
             "waited": self._waited,
         }
@@ -81,4 +90,11 @@ class KeepBest(pl.Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on from there."""
         self.metrics, self._weights = state_dict["metrics"], state_dict["weights"]
+        self._beside = state_dict["beside"]
         self._best, self._waited = state_dict["best"], state_dict["waited"]
+
+
+def _beside(trainer: pl.Trainer) -> list[LossPrediction]:
+    callbacks: list[Any] = getattr(trainer, "callbacks")  # noqa: B009 (Lightning declares none)
+    losses = [one.losses for one in callbacks if isinstance(one, Acquire)]
+    return [one for one in losses if one is not None]

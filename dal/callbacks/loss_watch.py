@@ -16,6 +16,9 @@ LOOK_EVERY = 50  # steps; each look waits for the device
 class LossWatch(pl.Callback):
     """Mean training loss of the last epoch; stops a training that diverged.
 
+    Attributes:
+        validated: optimiser steps before the last validation; None: there was none.
+
     Raises:
         ValueError: at most `LOOK_EVERY` steps after a loss that is no finite number, and before
             the model is asked.
@@ -23,6 +26,7 @@ class LossWatch(pl.Callback):
 
     def __init__(self) -> None:
         self.mean: float | None = None
+        self.validated: int | None = None
         self._sum: Tensor | None = None
         self._steps = 0
         self._recent: list[Tensor] = []  # not looked at yet
@@ -45,6 +49,11 @@ class LossWatch(pl.Callback):
             self._recent.append(loss.reshape(()))
             if len(self._recent) == LOOK_EVERY:
                 self.look(trainer)
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Note which weights were validated."""
+        if not trainer.sanity_checking:
+            self.validated = trainer.global_step
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Look at the last steps of an epoch."""

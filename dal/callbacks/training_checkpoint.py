@@ -80,7 +80,7 @@ class TrainingCheckpoint(pl.Callback):
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Save, if it is time in the middle of an epoch."""
-        if not (trainer.sanity_checking or trainer.is_last_batch):
+        if trainer.state.fn == "fit" and not (trainer.sanity_checking or trainer.is_last_batch):
             self._save(trainer, trainer.current_epoch, trainer.fit_loop.batch_idx + 1)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

@@ -1,6 +1,6 @@
 """Which rows make a batch: of a training, shared by the processes that train together."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from itertools import islice
 from typing import Any, NamedTuple
@@ -49,7 +49,8 @@ class TrainBatches(FixedBatches):
     They follow from (seed, round, part, epoch) alone, so that a training can go on in the middle.
     Of processes that train together each takes its share of every batch: with plain averages of
     gradients they take the steps that one process would. A batch that cannot be divided evenly is
-    made up with its own first rows, which count twice then.
+    made up with its own first rows, which count twice then. A last batch of a pass that would be a
+    single row, which normalisation over a batch cannot take, joins the one before it.
 
     Args:
         rows: M; how many there are to draw from.
@@ -84,7 +85,9 @@ class TrainBatches(FixedBatches):
                 f"batch_size must be at least the {processes} processes that share a batch, got "
                 f"{batch_size}"
             )
-        super().__init__(range(-(-rows // batch_size) if steps is None else steps))
+        self.ends_short = rows % batch_size == 1 and rows > batch_size
+        passes = -(-rows // batch_size) - self.ends_short
+        super().__init__(range(passes if steps is None else steps))
         self.rows = rows
         self.size = batch_size
         self.steps = steps
@@ -103,14 +106,17 @@ class TrainBatches(FixedBatches):
             yield Batch(self._own(positions), self.seed_of("augmentation", part=part))
         self.epoch = epoch + 1
 
-    def _drawn(self, seed: int) -> BatchSampler:
+    def _drawn(self, seed: int) -> Iterable[list[int]]:
         generator, rows = torch.Generator().manual_seed(seed), range(self.rows)
-        if self.steps is None:
-            order = RandomSampler(rows, generator=generator)
-        else:
+        if self.steps is not None:
             draws = self.steps * self.size
             order = RandomSampler(rows, replacement=True, num_samples=draws, generator=generator)
-        return BatchSampler(order, self.size, drop_last=False)
+            return BatchSampler(order, self.size, drop_last=False)
+        order = RandomSampler(rows, generator=generator)
+        batches = [*BatchSampler(order, self.size, drop_last=False)]
+        if self.ends_short:  # normalisation over a batch takes two rows
+            batches[-2:] = [batches[-2] + batches[-1]]
+        return batches
 
     def _own(self, positions: list[int]) -> list[int]:
         rank, processes = self.share

@@ -41,7 +41,8 @@ def costs_of_rows(given: Costs, rows: int) -> Tensor:
         raise ValueError(f"costs must be numbers, got {given!r:.80}") from error
     if costs.shape != (rows,):
         raise ValueError(
-            f"costs must be one number per train row, shape [{rows}], got {list(costs.shape)}"
+            f"costs must be one number per train row (of those a scenario leaves or makes), shape "
+            f"[{rows}], got {list(costs.shape)}"
         )
     wrong = (~(costs > 0) | costs.isinf()).nonzero().squeeze(1)
     if len(wrong):

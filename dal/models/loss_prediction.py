@@ -105,6 +105,7 @@ class LossPrediction:
         if state:
             self.module = _Heads(state["widths"]).to(device)
             self.module.load_state_dict(state["module"])
+            self.optimizer = None
             self._optimizer().load_state_dict(state["optimizer"])
 
     def _heads(self) -> "_Heads":

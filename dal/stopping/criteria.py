@@ -107,7 +107,7 @@ def check_criteria(
         if "val_accuracy" in names and not val_size:
             raise ValueError(
                 f"stopping={name} looks at the accuracy on validation rows and there are none; "
-                f"set val_size above 0"
+                f"set val_size higher"
             )
         if "scores" in names and not (is_score(strategy) or "scores" in needs_of(strategy, score)):
             raise ValueError(

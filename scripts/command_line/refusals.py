@@ -109,6 +109,8 @@ def _refusal(override: str, error: Exception, config: DictConfig, explain: Expla
     node = OmegaConf.select(config, parent) if parent else config
     if node is None and parent in config:
         return f"{cause.full_key} cannot be set: {parent} is null"
+    if name in loader.get_group_options(parent):
+        return f"{cause.full_key} is not chosen; add {parent}={name}, or '{parent}=[{name},...]'"
     more = names_of(node["_target_"]) if is_node(node) else []
     if name in more or (isinstance(node, DictConfig) and not node):
         return f"{cause.full_key} is not in the configuration; add it by +{cause.full_key}=..."

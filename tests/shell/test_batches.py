@@ -73,6 +73,16 @@ def test_shares_of_a_batch_are_as_large_and_cover_it(rows, size, steps, processe
             assert sorted(taken) == sorted(batch)
 
 
+@pytest.mark.parametrize(
+    ("rows", "sizes"), [(1, [1]), (8, [8]), (9, [9]), (10, [8, 2]), (17, [8, 9])]
+)
+def test_no_pass_ends_with_a_single_row_unless_it_is_the_only_one(rows, sizes):
+    batches = draw(rows, 8, steps=None)
+    assert [len(batch) for batch in positions(batches)] == sizes
+    assert len(batches) == len(sizes)
+    assert sorted(chain(*positions(draw(rows, 8, steps=None)))) == [*range(rows)]
+
+
 @settings(deadline=None, max_examples=60)
 @given(
     epoch=st.integers(0, 3),

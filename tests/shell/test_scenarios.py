@@ -248,6 +248,15 @@ def test_corruptions_that_mean_nothing_are_refused(options, said):
         corrupted(images(), **options)
 
 
+def test_images_that_are_standardised_already_are_not_corrupted():
+    data = images()
+    floats = TensorRows(
+        3 * torch.randn(data.test[[0, 1, 2]].shape), torch.zeros(3, dtype=torch.long)
+    )
+    with pytest.raises(ValueError, match=r"images from 0 to 1, got -\d.* give bytes, or floats"):
+        corrupted(replace(data, test=floats, normalise=Normalise()))
+
+
 def test_what_is_no_image_is_not_corrupted():
     with pytest.raises(ValueError, match="corruptions need images"):
         corrupted(kit.toy_data())

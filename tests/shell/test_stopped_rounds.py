@@ -275,7 +275,7 @@ def test_a_run_is_not_continued_with_other_costs(module, run, tmp_path):
 @pytest.mark.parametrize(
     ("stopping", "match"),
     [
-        ([partial(target_accuracy, accuracy=0.5)], "set val_size above 0"),
+        ([partial(target_accuracy, accuracy=0.5)], "set val_size higher"),
         ([lambda *, odd: None], "needs odd"),
     ],
 )

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch.nn import functional
 
+from dal.callbacks.acquire import Acquire
 from dal.callbacks.until_accuracy import UntilAccuracy
 from dal.data.datamodule import ActiveDataModule
 from dal.loop import PLAIN_TRAINER, run_rounds
@@ -18,6 +19,7 @@ from dal.posteriors.head_dropout import HeadDropout
 from dal.posteriors.laplace import Laplace
 from dal.posteriors.mc_dropout import MCDropout
 from dal.seeding import generator_for
+from dal.strategies.learning_loss import learning_loss
 
 
 class Scripted(Classifier):
@@ -96,6 +98,47 @@ def test_the_query_sees_the_best_weights():
     assert torch.allclose(seen[-1], weight.T + bias)
 
 
+def test_a_loss_prediction_is_taken_back_with_the_best_weights():
+    class Heads(pl.Callback):
+        def __init__(self):
+            self.after, self.last = [], []
+
+        def on_train_epoch_end(self, trainer, pl_module):
+            self.after += weights(trainer)
+
+        def on_train_end(self, trainer, pl_module):
+            self.last += weights(trainer)
+
+    def weights(trainer):
+        queries = [one for one in trainer.callbacks if isinstance(one, Acquire)]
+        return [query.losses.module.last.weight.detach().clone() for query in queries]
+
+    heads, options = Heads(), {"epochs": 6, "patience": 2, "rounds": 1}
+    run(None, heads, model=Scripted, strategy=learning_loss, **options)
+    (last,) = heads.last
+    assert torch.equal(last, heads.after[1])
+    assert not torch.equal(last, heads.after[-1])
+
+
+@pytest.mark.parametrize("ends", [{"until_train_accuracy": 0.99}, {}])
+def test_validation_is_of_the_weights_that_are_tested(ends):
+    seen = []
+
+    class Checked(Classifier):
+        def test_step(self, batch, batch_idx):
+            super().test_step(batch, batch_idx)
+            rows = self.trainer.datamodule.val_dataloader()
+            right = [self(inputs).argmax(1) == labels for inputs, labels in rows]
+            seen.append(float(torch.cat(right).double().mean()))
+
+    def model():
+        return Checked(kit.toy_network(), 3, lambda p: torch.optim.Adam(p, lr=0.05))
+
+    trainer = {"check_val_every_n_epoch": 4}
+    (record,) = run(None, model=model, epochs=6, trainer=trainer, **ends)
+    assert record["val/accuracy"] == pytest.approx(seen[0])
+
+
 def test_without_patience_all_epochs_are_trained_and_the_last_weights_stay():
     weights, made = Weights(), []
 
@@ -110,7 +153,7 @@ def test_without_patience_all_epochs_are_trained_and_the_last_weights_stay():
 
 
 def test_patience_without_validation_rows_is_refused_before_anything_is_trained():
-    with pytest.raises(ValueError, match=r"patience .*val_size must be at least 1, got 0"):
+    with pytest.raises(ValueError, match=r"patience .*set val_size higher"):
         run(toy_data(val_size=0), model=None, patience=2)
 
 

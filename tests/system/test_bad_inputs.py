@@ -23,6 +23,8 @@ SETTINGS = {
     "an unknown nested key": (["posterior.sample=3"], "did you mean posterior.samples?"),
     "an added nested key": (["+posterior.sample=3"], "did you mean posterior.samples?"),
     "a keyword without a plus": (["trainer.max_steps=5"], "add it by +trainer.max_steps=..."),
+    "an option in a list": (["stopping=[budgett]"], "stopping=budgett is unknown; did you mean budget?"),
+    "not chosen": (["stopping.budget.limit=4"], "stopping.budget is not chosen; add stopping=budget"),
     "an unknown option": (["strategy=bal"], "did you mean bald?"),
     "an unknown group": (["stratgy=bald"], "did you mean strategy?"),
     "no key=value": (["rounds"], "is no key=value"),

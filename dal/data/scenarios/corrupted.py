@@ -15,6 +15,7 @@ from dal.settings import Number, Share, checked
 Corruption = Literal["noise", "blur", "contrast", "brightness", "pixelation"]
 Severity = Literal[1, 2, 3, 4, 5]
 CLEAN = "clean"
+LOOKED_AT, SLACK = 256, 1e-3  # test images, spread over all; how far outside they may lie
 
 STRENGTHS: Mapping[str, Sequence[float]] = {  # by severity; images lie between 0 and 1
     "noise": (0.08, 0.12, 0.18, 0.26, 0.38),  # standard deviation
@@ -122,7 +123,8 @@ def corrupted(
 
     Raises:
         ValueError: if no corruption is named or one is unknown or named twice, `severity` or
-            `share` is out of range, or the inputs are no images normalised by `Normalise`.
+            `share` is out of range, or the inputs are no images between 0 and the scale of a
+            `Normalise`.
     """
     unknown = [name for name in corruptions if name not in STRENGTHS]
     if not corruptions or unknown:
@@ -136,6 +138,13 @@ def corrupted(
             f"inputs {list(data.test[[0]].shape[1:])} and {type(data.normalise).__name__}"
         )
     rows, kinds = len(data.test), len(corruptions)
+    some = data.test[torch.linspace(0, rows - 1, min(rows, LOOKED_AT)).long()].float()
+    low, high, scale = float(some.min()), float(some.max()), data.normalise.scale
+    if low < -SLACK * scale or high > (1 + SLACK) * scale:
+        raise ValueError(
+            f"corruptions need images from 0 to {scale:g}, got {low:g} to {high:g}; give bytes, or "
+            f"floats from 0 to 1, and leave mean and deviation to the normalisation"
+        )
     order = torch.randperm(rows, generator=torch.Generator().manual_seed(seed))
     of = torch.full((rows,), kinds)  # clean
     hit = order[: round(share * rows)]
