@@ -65,6 +65,12 @@ def pytest_generate_tests(metafunc):
         metafunc.parametrize("device", DEVICES)
 
 
+def pytest_collection_modifyitems(items):
+    """Let files with whole experiments be the first, so that all cores have work to the end."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
+
+
 def strategy_folders(config):
     return [STRATEGIES, *config.getoption("--strategy-dir")]
 

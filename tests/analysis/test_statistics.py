@@ -92,6 +92,10 @@ def test_the_range_is_what_half_of_the_runs_cover():
     assert label_range(crashed) == (20, 40)
     early = rounds({"a": seeds(whole[:2], whole[:2]), "b": seeds(whole[:2], whole)})
     assert label_range(early) == (20, 30)
+    late = pd.concat(
+        [rounds({"a": seeds(whole, whole)}), rounds({"b": seeds([0.4, 0.5])}, (10, 40))]
+    )
+    assert label_range(late) == (20, 40)
 
 
 def test_a_budget_between_two_measured_ones_is_interpolated_and_beyond_is_unknown():
