@@ -136,7 +136,7 @@ def test_rows_of_a_training_epoch_are_drawn_with_replacement(data):
     assert len(numbers(module.train_dataloader()).unique()) < 20
 
 
-@pytest.mark.parametrize(("labelled", "sizes"), [(3, [3]), (8, [8]), (9, [8, 1]), (20, [8, 8, 4])])
+@pytest.mark.parametrize(("labelled", "sizes"), [(3, [3]), (8, [8]), (9, [9]), (20, [8, 8, 4])])
 def test_without_steps_an_epoch_is_one_shuffled_pass(data, labelled, sizes):
     module = ActiveDataModule(data, initial_size=labelled, batch_size=8)
     batches = list(module.train_dataloader())
