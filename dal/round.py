@@ -214,7 +214,8 @@ def _validation(
     for end in ends:
         if isinstance(end, KeepBest):
             return end.metrics
-    if data.n_labelled and trainer.enable_validation and watch.validated != trainer.global_step:
+    outdated = data.n_labelled and watch.validated != trainer.global_step
+    if outdated and len(data.val_dataloader()) and trainer.enable_validation:
         with interruptible(trainer):
             trainer.validate(module, datamodule=data, verbose=False)
     measured = trainer.callback_metrics.items()
