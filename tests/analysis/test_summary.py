@@ -81,6 +81,20 @@ def test_a_seed_without_its_partner_is_in_the_mean_and_not_in_the_test():
     assert (table.loc["bald", "n_seeds"], table.loc["bald", "n_paired"]) == (5, 4)
     areas = aubc(curves(rounds({"bald": runs["bald"]})))
     assert table.loc["bald", "aubc_mean"] == pytest.approx(areas.mean())
+    areas = {name: aubc(curves(rounds({name: of_it}))) for name, of_it in runs.items()}
+    pairs = (areas["bald"] - areas["random"])[[0, 1, 3, 4]]
+    assert table.loc["bald", "aubc_diff"] == pytest.approx(pairs.mean())
+
+
+def test_a_run_that_begins_late_is_in_no_mean_though_it_reaches_the_end():
+    runs = made(["random", "bald"], n=5)
+    late = rounds({"bald": {5: [0.0, 0.0]}}, (30, 40))
+    whole, table = (
+        summarise(some).set_index("strategy")
+        for some in (rounds(runs), pd.concat([rounds(runs), late]))
+    )
+    assert table.loc["bald", "n_seeds"] == 5
+    assert table.loc["bald", "final_mean"] == whole.loc["bald", "final_mean"]
 
 
 def test_without_the_reference_nothing_is_compared():
