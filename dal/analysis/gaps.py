@@ -78,19 +78,25 @@ def differing_settings(runs: Iterable[tuple[str, Mapping[str, Any]]]) -> list[st
         runs: (setting, configuration) each.
     """
     values: dict[str, dict[str, Counter[str]]] = {}
+    following: Counter[tuple[str, str]] = Counter()  # seeds that are the run's
     counts: Counter[str] = Counter()
     for setting, config in runs:
         counts[setting] += 1
         kept = values.setdefault(setting, {})
         for name, value in _flat({k: v for k, v in config.items() if k not in FREE}):
-            follows = name.endswith(".seed") and value == str(config.get("seed"))
-            kept.setdefault(name, Counter())["the run's" if follows else value] += 1
+            kept.setdefault(name, Counter())[value] += 1
+            if name.endswith(".seed") and value == str(config.get("seed")):
+                following[setting, name] += 1
     lines = []
     for setting, kept in sorted(values.items()):
         for counter in kept.values():
             if absent := counts[setting] - counter.total():
                 counter["absent"] += absent
-        unlike = {name: counter for name, counter in sorted(kept.items()) if len(counter) > 1}
+        unlike = {
+            name: counter
+            for name, counter in sorted(kept.items())
+            if len(counter) > 1 and following[setting, name] < counts[setting]
+        }
         lines += [
             f"{setting}: {name} differs, {_spread(unlike[name])}" for name in [*unlike][:SHOWN]
         ]

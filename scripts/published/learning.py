@@ -15,7 +15,7 @@ def uncertainty_wins(options: Options) -> Finding:
     need(options, "MNIST/raw")
     protocol = ["experiment=mnist_200", "seed=0,1,2"]
     if options.quick:
-        protocol += ["strategy=random,margin", "rounds=8", "pool_subset=1000", "steps=150"]
+        protocol += ["strategy=random,margin", "rounds=6", "pool_subset=800", "steps=120"]
     else:
         protocol += ["strategy=random,margin,bald"]
     rounds = finished(options, "claim_4", *protocol)

@@ -136,11 +136,9 @@ def test_missing_seeds_other_budgets_and_other_settings_are_said(tmp_path):
 
 def test_the_seed_of_a_part_is_unlike_only_where_it_does_not_follow_the_runs(tmp_path):
     for seed in range(3):
-        config = {"oracle": {"seed": seed}, "dataset": {"split_seed": 0, "seed": seed // 2}}
+        config = {"oracle": {"seed": seed}, "features": {"seed": 0}, "dataset": {"seed": seed // 2}}
         write(tmp_path / f"e/d-m/random/seed={seed}", finished(0.5, 0.6), config=config)
-    assert read_runs(tmp_path).problems == [
-        "e/d-m: dataset.seed differs, the run's in 1 run, 0 in 1 run, 1 in 1 run"
-    ]
+    assert read_runs(tmp_path).problems == ["e/d-m: dataset.seed differs, 0 in 2 runs, 1 in 1 run"]
 
 
 def test_without_a_run_the_folder_is_named(tmp_path):
