@@ -137,6 +137,12 @@ def test_all_reasons_are_told_and_the_smallest_purchase_counts():
     assert decide([], records) == (2, None)
 
 
+@pytest.mark.parametrize("allowed", [(2, 3), (3, 2)])
+def test_of_two_that_let_some_be_bought_the_stricter_counts(allowed):
+    first, second = ((lambda *, records, n=n: n) for n in allowed)
+    assert decide([first, second], [round_of(wanted=4)]) == (2, None)
+
+
 @pytest.mark.parametrize("answer", [True, 0, -1, 0.5, [1]])
 def test_any_other_answer_is_refused(answer):
     with pytest.raises(ValueError, match="must give None, a reason as text, or a whole number"):
