@@ -130,11 +130,13 @@ def reachable(rounds: pd.DataFrame, metric: str) -> list[float]:
     [0.8, 0.85]
     >>> reachable(rounds.assign(n_labelled=10, f1=0.1), "f1")
     [0.3]
+    >>> reachable(rounds.assign(n_labelled=10, f1=0.8999999762), "f1")  # .9 in float32
+    [0.85, 0.9]
     """
     first = rounds.loc[rounds["n_labelled"] == rounds["n_labelled"].min(), metric].mean()
     best = rounds.groupby(["strategy", "seed"])[metric].max().groupby("strategy").median().max()
     within = [target for target in CANDIDATES if target <= best + SLACK]
-    above = [target for target in within if target > first]
+    above = [target for target in within if target > first + SLACK]
     return (above or within or [CANDIDATES[0]])[-2:]
 
 

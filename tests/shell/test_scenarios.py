@@ -248,13 +248,15 @@ def test_corruptions_that_mean_nothing_are_refused(options, said):
         corrupted(images(), **options)
 
 
-def test_images_that_are_standardised_already_are_not_corrupted():
+@pytest.mark.parametrize(("low", "high"), [(-0.5, 0.5), (0.0, 255.0)])
+def test_floats_that_do_not_lie_between_0_and_1_are_not_corrupted(low, high):
     data = images()
-    floats = TensorRows(
-        3 * torch.randn(data.test[[0, 1, 2]].shape), torch.zeros(3, dtype=torch.long)
+    values = torch.linspace(low, high, 3 * data.test[[0]].numel()).reshape(
+        3, *data.test[[0]].shape[1:]
     )
-    with pytest.raises(ValueError, match=r"images from 0 to 1, got -\d.* give bytes, or floats"):
-        corrupted(replace(data, test=floats, normalise=Normalise()))
+    test = TensorRows(values, torch.zeros(3, dtype=torch.long))
+    with pytest.raises(ValueError, match=f"from 0 to 1, got {low:g} to {high:g}; give bytes"):
+        corrupted(replace(data, test=test, normalise=Normalise()))
 
 
 def test_what_is_no_image_is_not_corrupted():
