@@ -26,11 +26,12 @@ def test_a_sweep_becomes_a_report(train, folder):
     ended = train("-m", "strategy=random,margin", "seed=range(2)", *SHORT)
     assert ended.code == 0, ended.err
     (folder / "runs/default/digits-cnn/margin/seed=1/rounds.jsonl").unlink()
-    written = report("runs", "--out", "report", "--targets", ".5,2")
+    written = report("runs", "--out", "report", "--targets", ".05,.99")
     assert written.returncode == 0, written.stderr
     summary = pd.read_csv("report/summary.csv").set_index("strategy")
     assert dict(summary["n_seeds"]) == {"random": 2, "margin": 1}
-    assert set(summary["labels_to_2"]) == {float("inf")}
+    assert set(summary["labels_to_0.99"]) == {float("inf")}
+    assert set(summary["labels_to_0.05"]) == {20.0}
     page = (folder / "report/index.html").read_text()
     assert 'http-equiv="refresh"' not in page
     assert "margin: seed 1 is missing" in page
