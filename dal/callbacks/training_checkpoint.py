@@ -118,10 +118,13 @@ class TrainingCheckpoint(pl.Callback):
 
 
 def _validates_after(trainer: pl.Trainer, number: int) -> bool:
-    """Whether a batch of an epoch that is validated would be followed by a validation."""
-    counted = number if trainer.check_val_every_n_epoch else trainer.fit_loop.total_batch_idx
-    every = trainer.val_check_batch
-    return every is not None and (counted + 1) % every == 0
+    """Whether a validation follows a batch; a save that waited in vain would split a step."""
+    every, epochs = trainer.val_check_batch, trainer.check_val_every_n_epoch
+    if every is None or not sum(trainer.num_val_batches):
+        return False
+    if epochs is None:
+        return (trainer.fit_loop.total_batch_idx + 1) % every == 0
+    return (trainer.current_epoch + 1) % epochs == 0 and (number + 1) % every == 0
 
 
 def _of_each(trainer: pl.Trainer, state: Tensor) -> Tensor:

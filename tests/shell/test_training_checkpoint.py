@@ -91,8 +91,16 @@ SHAPES = {
     "epochs of steps": {"steps": 3, "epochs": 4},
     "epochs of one step": {"steps": 1, "epochs": 9},
     "several batches a step": {"steps": 12, "epochs": 2, "accumulate": 3},
+    "several batches a step, no validation where it would be": {
+        "steps": 6, "epochs": 2, "accumulate": 2,
+        "validate": {"val_check_interval": 2, "check_val_every_n_epoch": 2},
+    },
+    "several batches a step, nothing to validate": {
+        "steps": 6, "epochs": 2, "accumulate": 2,
+        "validate": {"val_check_interval": 2, "limit_val_batches": 0},
+    },
     "uneven batches a step": {"steps": None, "epochs": 7, "accumulate": 4},
-}
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES.keys())
