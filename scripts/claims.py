@@ -1,6 +1,6 @@
 """Run published claims again and compare: claim, published, ours, verdict.
 
-python scripts/claims.py                         those that fit 2 cores, in about half an hour
+python scripts/claims.py                         those that fit 2 cores, in under an hour
 python scripts/claims.py --claims 1,2,3          some of them
 python scripts/claims.py --device cuda           the full protocols, on one GPU
 
